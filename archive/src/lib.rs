@@ -1,0 +1,1 @@
+//! Recovery points at rest: deduplicated, compressed, encrypted, verifiable.

@@ -1,0 +1,1 @@
+//! A sample plugin: backs up and restores live SQLite databases.

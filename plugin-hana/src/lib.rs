@@ -1,0 +1,1 @@
+//! Mercury's reference plugin for SAP HANA.

@@ -1,0 +1,1 @@
+//! Mercury backs up and restores any workload on a computer.

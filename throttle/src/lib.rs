@@ -1,0 +1,1 @@
+//! Admission control: atomic claims, class rules, priorities and byte rates.
