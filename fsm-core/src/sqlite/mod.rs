@@ -1,0 +1,35 @@
+//! The durable store: one SQLite file, one writer thread, group commit.
+//!
+//! **Promise.** What [`Store::write`] acknowledges survives a power cut: the file is in WAL mode
+//! with `synchronous=FULL`, read back and checked at open. Whatever is queued while a commit is
+//! on its way to the disk becomes the next transaction, so many writers share one sync.
+//!
+//! **How.** SQLite has one writer at a time anyway; giving it one thread replaces lock contention
+//! by a queue. Each job runs inside a savepoint, so that one that fails leaves no trace and does
+//! not fail its neighbours. Reads have a thread and a connection of their own and never wait for
+//! a sync.
+//!
+//! The store is lent to others (`write(|tx| …)`): each owner has tables under its own prefix and
+//! its own row in `schema_version`, and one transaction may hold records of several owners.
+//!
+//! ```
+//! use fsm_core::{JournalError, sqlite::Store};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! let store = Store::open(&directory.path().join("state.db"))?;
+//! store.migrate("notes", &["CREATE TABLE notes_note (text TEXT NOT NULL)"])?;
+//! let rows = futures::executor::block_on(store.write(|tx| {
+//!     tx.execute("INSERT INTO notes_note VALUES ('hello')", [])?;
+//!     Ok::<_, JournalError>(tx.query_row("SELECT count(*) FROM notes_note", [], |row| row.get::<_, u32>(0))?)
+//! }))?;
+//! assert_eq!(rows, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod journal;
+mod store;
+mod worker;
+
+pub use self::{journal::SqliteJournal, store::Store};
+pub use rusqlite;

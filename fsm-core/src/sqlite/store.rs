@@ -1,0 +1,209 @@
+//! One SQLite file that several owners share.
+
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    error::about,
+    worker::{Worker, block_on},
+};
+use crate::{JournalError, JournalErrorKind};
+
+/// `MERC` in the file's header (offset 68), so that no other program's file is taken for ours.
+const APPLICATION_ID: i32 = 0x4d45_5243;
+/// `PRAGMA synchronous` as SQLite reads FULL back.
+const SYNCHRONOUS_FULL: i64 = 2;
+
+/// A durable store in one file. Clones are the same store; the last one that is dropped closes
+/// the file after what is queued is written.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    writer: Worker,
+    reader: Worker,
+}
+
+impl Store {
+    /// Opens the store at `path`, or makes it. The directory must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Unsupported`] if the file belongs to another program,
+    /// [`JournalErrorKind::Damaged`] if SQLite cannot read it, [`JournalErrorKind::Storage`] if
+    /// it cannot be opened, or cannot be made durable.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let storage = |error: std::io::Error| {
+            JournalError::new(JournalErrorKind::Storage, path.display().to_string())
+                .caused_by(error)
+        };
+        let unusable = |error| about(path.display().to_string(), error);
+        let connection = Connection::open(path).map_err(unusable)?;
+        prepare(&connection, path)?;
+        // The directory entry is as much part of the promise as the file.
+        if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(storage)?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reading = Connection::open_with_flags(path, flags).map_err(unusable)?;
+        reading.busy_timeout(std::time::Duration::from_secs(10)).map_err(unusable)?;
+        let store = Store {
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                writer: Worker::writer(connection).map_err(storage)?,
+                reader: Worker::reader(reading).map_err(storage)?,
+            }),
+        };
+        store.migrate(
+            "store",
+            &["CREATE TABLE IF NOT EXISTS schema_version (
+                   owner TEXT PRIMARY KEY, version INTEGER NOT NULL
+               ) STRICT, WITHOUT ROWID"],
+        )?;
+        Ok(store)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Brings the tables of `owner` up to date: runs the `steps` that the file has not seen yet,
+    /// all or none. A step is never edited once it was released; changes are new steps.
+    ///
+    /// Blocks until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Unsupported`] if a newer version of `owner` has written the file.
+    pub fn migrate(
+        &self,
+        owner: &'static str,
+        steps: &'static [&'static str],
+    ) -> Result<(), JournalError> {
+        block_on(self.write(move |tx| {
+            let seen = if owner == "store" {
+                0
+            } else {
+                let mut select =
+                    tx.prepare("SELECT version FROM schema_version WHERE owner = ?1")?;
+                let mut rows = select.query([owner])?;
+                rows.next()?.map_or(Ok(0), |row| row.get::<_, usize>(0))?
+            };
+            if seen > steps.len() {
+                let subject = format!("tables of `{owner}`, version {seen}");
+                return Err(JournalError::new(JournalErrorKind::Unsupported, subject));
+            }
+            for step in &steps[seen..] {
+                tx.execute_batch(step)?;
+            }
+            tx.execute(
+                "INSERT INTO schema_version VALUES (?1, ?2)
+                 ON CONFLICT (owner) DO UPDATE SET version = excluded.version",
+                (owner, steps.len()),
+            )?;
+            Ok(())
+        }))
+    }
+
+    /// Runs `work` in a transaction on the writer's thread. Its changes are durable when the
+    /// future answers `Ok`; if `work` fails, they never happened.
+    ///
+    /// `work` may share its transaction with others' work, and does not begin or end one.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; a [`JournalError`] if the transaction could not be committed, of kind
+    /// [`JournalErrorKind::Poisoned`] after an earlier one could not.
+    ///
+    /// # Cancel safety
+    ///
+    /// The work is queued at once and is done although the future was dropped.
+    pub fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: From<JournalError> + Send + 'static,
+    {
+        self.inner.writer.run(work)
+    }
+
+    /// Runs `work` on the reader's thread, over what is committed.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        T: Send + 'static,
+        E: From<JournalError> + Send + 'static,
+    {
+        self.inner.reader.run(work)
+    }
+
+    /// Transactions committed, and pieces of work that shared them.
+    pub fn commits(&self) -> (u64, u64) {
+        let counters = &self.inner.writer.counters;
+        (counters.transactions.load(Ordering::Relaxed), counters.jobs.load(Ordering::Relaxed))
+    }
+}
+
+/// Makes the connection durable, and checks that it is.
+fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    try_prepare(connection, path)
+        .unwrap_or_else(|error| Err(about(path.display().to_string(), error)))
+}
+
+fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<(), JournalError>> {
+    let subject = |what: &str| format!("{} ({what})", path.display());
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && (application != 0 || tables != 0) {
+        let subject = subject("another program's file");
+        return Ok(Err(JournalError::new(JournalErrorKind::Unsupported, subject)));
+    }
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let subject = subject("this file system does not support write-ahead logging");
+        return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // An unknown word would be taken for NORMAL without a warning, so the answer is checked.
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if synchronous != SYNCHRONOUS_FULL {
+        let subject = subject("`synchronous` does not read back as FULL");
+        return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
+    }
+    if application != APPLICATION_ID {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(Ok(()))
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+use fsm_core::{Context, Machine, State, Step, check, go};
+use serde::{Deserialize, Serialize};
+
+struct Backup;
+
+impl Machine for Backup {
+    const NAME: &'static str = "backup";
+    type Host = ();
+    type Initial = Freeze;
+    type States = (Freeze, Done);
+}
+check!(Backup);
+
+#[derive(Serialize, Deserialize)]
+struct Freeze;
+
+impl State<Backup> for Freeze {
+    const NAME: &'static str = "freeze";
+    type Next = (Done,);
+
+    async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
+        let counter = std::rc::Rc::new(1);
+        std::future::ready(()).await;
+        drop(counter);
+        go(Done)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Done;
+
+impl State<Backup> for Done {
+    const NAME: &'static str = "done";
+    type Next = ();
+}
+
+fn main() {}

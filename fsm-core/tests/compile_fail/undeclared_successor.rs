@@ -1,0 +1,46 @@
+use fsm_core::{Context, Machine, State, Step, check, go};
+use serde::{Deserialize, Serialize};
+
+struct Backup;
+
+impl Machine for Backup {
+    const NAME: &'static str = "backup";
+    type Host = ();
+    type Initial = Freeze;
+    type States = (Freeze, Copy, Done);
+}
+check!(Backup);
+
+#[derive(Serialize, Deserialize)]
+struct Freeze;
+
+impl State<Backup> for Freeze {
+    const NAME: &'static str = "freeze";
+    type Next = (Copy,);
+
+    async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
+        go(Done)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Copy;
+
+impl State<Backup> for Copy {
+    const NAME: &'static str = "copy";
+    type Next = (Done,);
+
+    async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
+        go(Done)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Done;
+
+impl State<Backup> for Done {
+    const NAME: &'static str = "done";
+    type Next = ();
+}
+
+fn main() {}
