@@ -1,0 +1,87 @@
+//! The wait for a permit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::acquire_error::AcquireError;
+use crate::core::{RequestId, Submitted};
+use crate::permit::Permit;
+use crate::request::Request;
+use crate::shared::Shared;
+
+/// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
+///
+/// The request takes its place in line when the future is polled for the first time. A
+/// future that was granted its permit holds it from then on, whether it is polled or not:
+/// poll it, or drop it.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives up the place in line and takes nothing.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire {
+    shared: Arc<Shared>,
+    request: Request,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    New,
+    Queued(RequestId),
+    Done,
+}
+
+impl Acquire {
+    pub(crate) fn new(shared: Arc<Shared>, request: Request) -> Self {
+        Self { shared, request, stage: Stage::New }
+    }
+
+    fn permit(&self, id: RequestId) -> Permit {
+        Permit::new(Arc::clone(&self.shared), id, &self.request)
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Permit, AcquireError>;
+
+    /// # Panics
+    ///
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = context.waker().clone();
+        let outcome = match self.stage {
+            Stage::New => match self.shared.enqueue(&self.request, waker) {
+                Ok(Submitted::Granted(id)) => Ok(self.permit(id)),
+                Ok(Submitted::Queued(id)) => {
+                    self.stage = Stage::Queued(id);
+                    tracing::debug!(owner = self.request.owner(), "request waits");
+                    return Poll::Pending;
+                }
+                Err(error) => Err(error),
+            },
+            Stage::Queued(id) => match self.shared.poll(id, waker) {
+                Poll::Ready(Ok(())) => Ok(self.permit(id)),
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Pending => return Poll::Pending,
+            },
+            Stage::Done => panic!("the wait for a permit was polled after it was over"),
+        };
+        self.stage = Stage::Done;
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, "request not granted");
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        if let Stage::Queued(id) = self.stage {
+            self.shared.abandon(id);
+        }
+    }
+}

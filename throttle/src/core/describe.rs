@@ -1,0 +1,145 @@
+//! What there is to see: holders, waiters, and what they truly wait for.
+
+use super::Core;
+use super::request_state::{Need, RequestId, Waiter};
+use super::rulebook::ClassRef;
+use crate::acquire_error::Conflict;
+use crate::clock::Instant;
+use crate::request::Claim;
+use crate::resource::Resource;
+use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Waiting};
+
+impl Core {
+    pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
+        self.tick(now);
+        let mut waiters: Vec<_> = self.waiters.values().collect();
+        waiters.sort_by_key(|waiter| waiter.place);
+        Snapshot {
+            holders: self
+                .holders
+                .values()
+                .map(|holder| Holding {
+                    owner: holder.party.owner.to_string(),
+                    root: holder.party.root.to_string(),
+                    claims: holder.needs.iter().map(|&need| self.claim(need)).collect(),
+                    age: self.now.since(holder.since),
+                })
+                .collect(),
+            waiters: waiters
+                .into_iter()
+                .map(|waiter| Waiting {
+                    owner: waiter.party.owner.to_string(),
+                    root: waiter.party.root.to_string(),
+                    age: self.now.since(waiter.since),
+                    overtakes: waiter.overtakes,
+                    is_pinned: waiter.is_reserving,
+                    waits_for: self.claim(waiter.witness()),
+                    position: self.position(waiter),
+                    blockers: self.blockers(waiter),
+                })
+                .collect(),
+            limits: self
+                .limits
+                .iter()
+                .map(|((resource, limit), site)| LimitUse {
+                    resource: resource.clone(),
+                    limit: limit.clone(),
+                    capacity: site.capacity,
+                    used: site.used,
+                })
+                .collect(),
+            is_closed: self.is_closed,
+        }
+    }
+
+    pub(super) fn first_blocker(&self, waiter: &Waiter) -> Option<String> {
+        self.blockers(waiter).into_iter().next().map(|blocker| blocker.owner)
+    }
+
+    pub(super) fn conflict(
+        &self,
+        resource: &Resource,
+        class: ClassRef,
+        held: ClassRef,
+        holder: RequestId,
+    ) -> Conflict {
+        Conflict {
+            resource: resource.clone(),
+            class: self.rules.class_name(class).1.to_owned(),
+            holder: self.holders[&holder].party.owner.to_string(),
+            holder_class: self.rules.class_name(held).1.to_owned(),
+        }
+    }
+
+    fn claim(&self, need: Need) -> Claim {
+        match need {
+            Need::Exclusion { site, class } => {
+                let (workload, class) = self.rules.class_name(class);
+                Claim::exclusion(workload, self.exclusions.name(site).clone(), class)
+            }
+            Need::Capacity { site, units } => {
+                let (resource, limit) = self.limits.name(site).clone();
+                Claim::capacity(resource, limit, units)
+            }
+        }
+    }
+
+    fn position(&self, waiter: &Waiter) -> usize {
+        let is_ahead = |place: &&_| **place < waiter.place;
+        let ahead = match waiter.witness() {
+            Need::Exclusion { site, .. } => {
+                self.exclusions.get(site).parked.values().flatten().filter(is_ahead).count()
+            }
+            Need::Capacity { site, .. } => {
+                self.limits.get(site).parked.values().flatten().filter(is_ahead).count()
+            }
+        };
+        ahead + 1
+    }
+
+    /// Whoever stands in the way of the waiter's witness: every holder, then the first of
+    /// each kind that is ahead in line. A list of all who are ahead would make the picture
+    /// of a long line grow with its square.
+    fn blockers(&self, waiter: &Waiter) -> Vec<Blocker> {
+        let mut holding = Vec::new();
+        let mut ahead = Vec::new();
+        match waiter.witness() {
+            Need::Exclusion { site, class } => {
+                let site = self.exclusions.get(site);
+                let conflicting = site
+                    .strangers(&waiter.party.root)
+                    .filter(|&(held, _)| !self.rules.may_join(site.scope, held, class));
+                holding.extend(conflicting.map(|(_, id)| id));
+                if !self.holding_roots.contains_key(&waiter.party.root) {
+                    let lines = site
+                        .line
+                        .iter()
+                        .filter(|&(&queued, _)| !self.rules.may_mix(site.scope, queued, class));
+                    let firsts = lines.filter_map(|(_, places)| places.first());
+                    ahead.extend(
+                        firsts.filter(|place| **place < waiter.place).map(|place| place.id),
+                    );
+                }
+            }
+            Need::Capacity { site, .. } => {
+                let site = self.limits.get(site);
+                if site.capacity > 0 {
+                    holding.extend(site.holders.keys().copied());
+                    let reserved = site.reserved.range(..waiter.place).next();
+                    ahead.extend(reserved.map(|(place, _)| place.id));
+                }
+            }
+        }
+        holding.sort_unstable();
+        holding.dedup();
+        let holding = holding.into_iter().map(|id| Blocker {
+            owner: self.holders[&id].party.owner.to_string(),
+            relation: Relation::Holds,
+        });
+        let ahead = ahead.into_iter().map(|id| Blocker {
+            owner: self.waiters[&id].party.owner.to_string(),
+            relation: Relation::IsAhead,
+        });
+        holding.chain(ahead).collect()
+    }
+}

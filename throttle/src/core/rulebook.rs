@@ -1,0 +1,138 @@
+//! What the host and the workloads have declared.
+
+use std::collections::BTreeMap;
+
+use crate::limits::Limits;
+use crate::policy::{CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
+use crate::priority::Priority;
+use crate::resource::{Resource, Scope};
+
+/// A class of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClassRef {
+    workload: u32,
+    class: u8,
+}
+
+/// A limit: whose it is, and its name.
+pub(super) type LimitName = (Resource, String);
+
+/// The numbers that hold for a limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) capacity: u32,
+    /// The most units that a request may ask for, even while the capacity is smaller.
+    pub(super) ceiling: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Rulebook {
+    limits: Limits,
+    /// The largest capacity of the limits that were changed since.
+    ceilings: BTreeMap<LimitName, u32>,
+    workloads: BTreeMap<String, u32>,
+    policies: Vec<(String, CompiledPolicy)>,
+}
+
+impl Rulebook {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ceilings: BTreeMap::new(), workloads: BTreeMap::new(), policies: Vec::new() }
+    }
+
+    pub(super) fn register(
+        &mut self,
+        workload: &str,
+        policy: CompiledPolicy,
+    ) -> Result<(), PolicyError> {
+        if self.workloads.contains_key(workload) {
+            return Err(PolicyError::new(PolicyErrorKind::AlreadyRegistered, workload));
+        }
+        let index = u32::try_from(self.policies.len()).expect("fewer than 2^32 workloads");
+        self.workloads.insert(workload.to_owned(), index);
+        self.policies.push((workload.to_owned(), policy));
+        Ok(())
+    }
+
+    pub(super) fn set_capacity(&mut self, name: LimitName, capacity: u32) {
+        let before = self.host_limit(&name).map_or(0, |(_, ceiling)| ceiling);
+        self.ceilings.insert(name.clone(), before.max(capacity));
+        self.limits.exact.insert(name, capacity);
+    }
+
+    /// The numbers for a limit: the smallest that anybody declared, if anybody did.
+    pub(super) fn bounds(&self, name: &LimitName) -> Option<Bounds> {
+        let (resource, limit) = name;
+        let bound = self
+            .policies
+            .iter()
+            .filter(|(workload, _)| resource.belongs_to(workload))
+            .filter_map(|(_, policy)| policy.limit(resource.scope(), limit))
+            .min();
+        match (self.host_limit(name), bound) {
+            (Some((capacity, ceiling)), bound) => {
+                let bound = bound.unwrap_or(u32::MAX);
+                Some(Bounds { capacity: capacity.min(bound), ceiling: ceiling.min(bound) })
+            }
+            (None, Some(bound)) => Some(Bounds { capacity: bound, ceiling: bound }),
+            (None, None) => None,
+        }
+    }
+
+    fn host_limit(&self, name: &LimitName) -> Option<(u32, u32)> {
+        let each = || self.limits.each.get(&(name.0.scope(), name.1.clone()));
+        let capacity = *self.limits.exact.get(name).or_else(each)?;
+        Some((capacity, self.ceilings.get(name).copied().unwrap_or(capacity)))
+    }
+
+    /// The class that `workload` calls `class`.
+    pub(super) fn class(&self, workload: &str, class: &str) -> Result<ClassRef, UnknownName> {
+        let index = *self.workloads.get(workload).ok_or(UnknownName::Workload)?;
+        let (_, policy) = &self.policies[index as usize];
+        let class = policy.class(class).ok_or(UnknownName::Class)?;
+        Ok(ClassRef { workload: index, class })
+    }
+
+    /// The workload and the proper name of a class.
+    pub(super) fn class_name(&self, class: ClassRef) -> (&str, &str) {
+        let (workload, policy) = &self.policies[class.workload as usize];
+        (workload, policy.name(class.class))
+    }
+
+    pub(super) fn class_priority(&self, class: ClassRef) -> Priority {
+        self.policies[class.workload as usize].1.priority(class.class)
+    }
+
+    /// What happens to `asked` while `running` runs on the same resource.
+    pub(super) fn rule(&self, scope: Scope, running: ClassRef, asked: ClassRef) -> &Rule {
+        if running.workload != asked.workload {
+            return &Rule::Wait;
+        }
+        self.policies[running.workload as usize].1.rule(scope, running.class, asked.class)
+    }
+
+    pub(super) fn may_join(&self, scope: Scope, running: ClassRef, asked: ClassRef) -> bool {
+        *self.rule(scope, running, asked) == Rule::Allow
+    }
+
+    /// Whether it makes no difference which of the two starts first.
+    pub(super) fn may_mix(&self, scope: Scope, one: ClassRef, other: ClassRef) -> bool {
+        self.may_join(scope, one, other) && self.may_join(scope, other, one)
+    }
+
+    pub(super) fn overtakes_max(&self) -> u32 {
+        self.limits.overtakes_max
+    }
+
+    /// The head start of a priority, in nanoseconds.
+    pub(super) fn head_start(&self, priority: Priority) -> i128 {
+        let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
+        priority.level() * step
+    }
+}
+
+/// A name in a claim that nobody declared.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UnknownName {
+    Workload,
+    Class,
+}

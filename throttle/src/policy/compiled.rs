@@ -1,0 +1,54 @@
+//! A policy that was checked and is ready to be looked up.
+
+use std::collections::BTreeMap;
+
+use super::rule::Rule;
+use crate::priority::Priority;
+use crate::resource::Scope;
+
+/// The number of a class in its policy.
+pub(crate) type ClassIndex = u8;
+
+/// A policy that was checked by [`Policy::compile`](crate::Policy::compile).
+///
+/// It is given to [`Admission::register`](crate::Admission::register).
+#[derive(Clone, Debug)]
+pub struct CompiledPolicy {
+    pub(super) names: Vec<String>,
+    pub(super) priorities: Vec<Priority>,
+    pub(super) lookup: BTreeMap<String, ClassIndex>,
+    /// For each scope one cell a pair: running class * number of classes + new class.
+    pub(super) cells: BTreeMap<Scope, Vec<Rule>>,
+    pub(super) limits: BTreeMap<(Scope, String), u32>,
+}
+
+impl CompiledPolicy {
+    /// The class that is called `name`, by its name or an alias.
+    pub(crate) fn class(&self, name: &str) -> Option<ClassIndex> {
+        self.lookup.get(name).copied()
+    }
+
+    /// The proper name of a class.
+    pub(crate) fn name(&self, class: ClassIndex) -> &str {
+        &self.names[usize::from(class)]
+    }
+
+    pub(crate) fn priority(&self, class: ClassIndex) -> Priority {
+        self.priorities[usize::from(class)]
+    }
+
+    /// What happens to `asked` while `running` runs on the same resource of `scope`.
+    pub(crate) fn rule(&self, scope: Scope, running: ClassIndex, asked: ClassIndex) -> &Rule {
+        match self.cells.get(&scope) {
+            Some(cells) => &cells[usize::from(running) * self.names.len() + usize::from(asked)],
+            None => &Rule::Wait,
+        }
+    }
+
+    /// The bound of the policy for a limit of the resources of `scope`.
+    pub(crate) fn limit(&self, scope: Scope, limit: &str) -> Option<u32> {
+        // The key is owned because a borrowed pair cannot be looked up; this happens once
+        // for each claim, outside of the waiting line.
+        self.limits.get(&(scope, limit.to_owned())).copied()
+    }
+}

@@ -1,0 +1,137 @@
+//! The core under its lock, and the wakers of those who wait.
+//!
+//! **Promise.** The lock is held only while the core decides. The clock is read before it
+//! is taken, and wakers are cloned, called and dropped outside of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crate::acquire_error::AcquireError;
+use crate::clock::{Clock, Instant};
+use crate::core::{Action, Core, Patience, RequestId, Submitted};
+use crate::limits::Limits;
+use crate::request::Request;
+
+pub(crate) struct Shared {
+    clock: Box<dyn Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    core: Core,
+    waiting: BTreeMap<RequestId, Waiting>,
+}
+
+/// What a future that waits will find when it is polled.
+enum Waiting {
+    Parked(Waker),
+    Settled(Result<(), AcquireError>),
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits, clock: impl Clock) -> Arc<Self> {
+        let state = State { core: Core::new(limits), waiting: BTreeMap::new() };
+        Arc::new(Self { clock: Box::new(clock), state: Mutex::new(state) })
+    }
+
+    /// Gives one event to the core and does what follows from it.
+    pub(crate) fn apply<T>(&self, event: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let outcome = event(&mut state.core, now);
+        let woken = state.carry_out();
+        drop(state);
+        wake(woken);
+        outcome
+    }
+
+    /// Hands a request in. If it has to wait, `waker` is called once that is over.
+    pub(crate) fn enqueue(
+        &self,
+        request: &Request,
+        waker: Waker,
+    ) -> Result<Submitted, AcquireError> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let outcome = state.core.submit(request, Patience::Wait, now);
+        if let Ok(Submitted::Queued(id)) = outcome {
+            state.waiting.insert(id, Waiting::Parked(waker));
+        }
+        let woken = state.carry_out();
+        drop(state);
+        wake(woken);
+        outcome
+    }
+
+    /// What became of a request that waits. If it still does, `waker` replaces the last one.
+    pub(crate) fn poll(&self, id: RequestId, waker: Waker) -> Poll<Result<(), AcquireError>> {
+        let mut state = self.lock();
+        let replaced = state.waiting.insert(id, Waiting::Parked(waker));
+        match replaced {
+            Some(Waiting::Settled(outcome)) => {
+                let unused = state.waiting.remove(&id);
+                drop(state);
+                drop(unused);
+                Poll::Ready(outcome)
+            }
+            replaced => {
+                drop(state);
+                drop(replaced);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives a request up, whether it waits, was granted unnoticed, or failed.
+    pub(crate) fn abandon(&self, id: RequestId) {
+        let mut state = self.lock();
+        let unused = state.waiting.remove(&id);
+        state.core.cancel(id);
+        state.core.release(id);
+        let woken = state.carry_out();
+        drop(state);
+        drop(unused);
+        wake(woken);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The core runs no foreign code, so a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes the outcome for every future whose wait is over and returns whom to wake.
+    fn carry_out(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        for action in self.core.take_actions() {
+            let (id, outcome) = match action {
+                Action::Grant(id) => (id, Ok(())),
+                Action::Fail(id, error) => (id, Err(error)),
+            };
+            let before = self.waiting.insert(id, Waiting::Settled(outcome));
+            if let Some(Waiting::Parked(waker)) = before {
+                woken.push(waker);
+            }
+        }
+        woken
+    }
+}
+
+/// Wakes everybody, also if one of the wakers panics.
+fn wake(woken: Vec<Waker>) {
+    for waker in woken {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker panicked; the others are woken nevertheless");
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
