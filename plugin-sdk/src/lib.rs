@@ -1,1 +1,120 @@
-//! What a workload plugin is written against, and the stable boundary that it crosses.
+//! What a plugin is written against.
+//!
+//! A plugin describes how one kind of system (a *workload*) is backed up and restored: a
+//! [`Workload`] finds items, decides what a wanted backup needs, and has typed state machines that
+//! do the work. The same crate is loaded as a dynamic library or linked into a host; one line,
+//! [`export!`], makes the difference.
+//!
+//! ```
+//! use plugin_sdk::{
+//!     Claim, Config, Context, Decision, Fault, Host, Item, ItemId, Machine, Machines, Manifest,
+//!     PointKind, PointMeta, PointNotes, RestoreRequest, RunPlan, Seal, Sealed, State, Step, Take,
+//!     Wanted, Workload, async_trait, check, go,
+//! };
+//! use serde::{Deserialize, Serialize};
+//! use std::sync::Arc;
+//!
+//! /// Backs up one greeting.
+//! struct Greeting;
+//!
+//! struct Backup;
+//! impl Machine for Backup {
+//!     const NAME: &'static str = "backup";
+//!     type Host = Host;
+//!     type Initial = Send;
+//!     type States = (Send, Seal, Sealed);
+//! }
+//! check!(Backup);
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Send;
+//! impl State<Backup> for Send {
+//!     const NAME: &'static str = "send";
+//!     type Next = (Seal,);
+//!     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
+//!         let take = match cx.host().take("greeting").await? {
+//!             Take::Begun(take) => {
+//!                 let mut sink = take.stream("text").await?;
+//!                 let mut buffer = sink.buffer(5).await?;
+//!                 buffer[..5].copy_from_slice(b"hello");
+//!                 sink.send(buffer.freeze(5)).await?;
+//!                 sink.finish().await?;
+//!                 take.finish().await?
+//!             }
+//!             Take::Finished(take) => take,
+//!         };
+//!         go(Seal::full(take, PointNotes::new()))
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl Workload for Greeting {
+//!     fn manifest() -> Manifest {
+//!         Manifest::new("plugin-greeting", "0.1.0", "greeting")
+//!     }
+//!     fn open(_: Config) -> Result<Self, Fault> {
+//!         Ok(Greeting)
+//!     }
+//!     async fn discover(&self) -> Result<Vec<Item>, Fault> {
+//!         Ok(Vec::new())
+//!     }
+//!     async fn decide(&self, _: &ItemId, _: &Wanted, _: &[PointMeta]) -> Result<Decision, Fault> {
+//!         Ok(Decision::Run(RunPlan::new::<Backup>(Send)?))
+//!     }
+//!     async fn restore(&self, _: &RestoreRequest) -> Result<RunPlan, Fault> {
+//!         Err(Fault::permanent("greeting.restore", "greetings are not given back"))
+//!     }
+//!     fn machines(self: &Arc<Self>) -> Machines {
+//!         Machines::new().with(Backup)
+//!     }
+//! }
+//!
+//! plugin_sdk::export!(Greeting);
+//! # fn main() {}
+//! ```
+//!
+//! | to | see |
+//! | --- | --- |
+//! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
+//! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
+//! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
+//! | say what went wrong | [`Fault`], [`Class`] |
+//! | know what crosses the boundary | [`message`], [`abi`] |
+//! | load plugins (feature `host`) | `host` |
+//!
+//! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
+//! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
+
+pub mod abi;
+mod decision;
+mod dispatch;
+mod export;
+#[cfg(feature = "host")]
+pub mod host;
+mod item;
+mod manifest;
+pub mod message;
+mod plan;
+mod point;
+mod seal;
+mod services;
+mod take;
+mod workload;
+
+pub use async_trait::async_trait;
+pub use decision::{Claim, Decision, OperationId, Overwrite, RestoreRequest, RunPlan, Wanted};
+#[doc(hidden)]
+pub use dispatch::Opened;
+pub use dispatch::{Bundle, Workloads};
+pub use fsm_core::{
+    Cancel, Cancellation, Class, Context, Data, Effect, Ending, Fault, Graph, Machine, Progress,
+    Retry, State, Step, Timestamp, check, go, go_at,
+};
+pub use item::{InvalidItemId, Item, ItemId};
+pub use manifest::{Manifest, Operation, PluginManifest};
+pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
+pub use seal::{Redirect, Seal, Sealed};
+pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
+pub use take::TakeId;
+pub use throttle;
+pub use workload::{Config, Machines, Workload};

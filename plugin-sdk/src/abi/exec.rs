@@ -1,0 +1,279 @@
+//! Where a plugin's jobs run.
+//!
+//! **Promise.** A job that blocks its thread blocks nobody else: by default each job has a thread
+//! of the plugin's own, and the host only polls for its answer. Dropping the answer aborts the job
+//! at its next `await`; a panic in it, or in dropping it, stays on its thread.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::executor::block_on;
+use futures::future::{AbortHandle, Abortable};
+
+use super::guard::{contain, contain_quietly};
+use super::reply::{Reply, TaskFault};
+use super::task::BoxFuture;
+use fsm_core::Cancellation;
+
+/// Runs jobs somewhere else than on the caller's thread.
+pub trait Executor: Send + Sync + 'static {
+    /// Runs `work` to its end. Returns at once. `work` never panics.
+    ///
+    /// # Errors
+    ///
+    /// Any, if it cannot be run; `work` is dropped and its waiter is told.
+    fn spawn(&self, work: BoxFuture<()>) -> io::Result<()>;
+}
+
+/// The future of the job's answer; the job itself runs on `executor`.
+pub(super) fn run_on(
+    executor: &dyn Executor,
+    job: BoxFuture<Reply>,
+    cancel: Cancellation,
+) -> BoxFuture<Result<Reply, TaskFault>> {
+    let (tell, answer) = oneshot::channel();
+    let (abort, registration) = AbortHandle::new_pair();
+    let mut job = Contained(Some(Abortable::new(job, registration)));
+    let work = async move {
+        let ended = (&mut job).await;
+        // Whatever the job held is gone before the host hears of its end.
+        drop(job);
+        // Nobody listens if the answer was abandoned.
+        let _ = tell.send(ended);
+    };
+    if let Err(error) = executor.spawn(Box::pin(work)) {
+        let fault = TaskFault::Panicked(format!("the plugin could not run the job: {error}"));
+        return Box::pin(std::future::ready(Err(fault)));
+    }
+    Box::pin(Answer { answer, abort, cancel })
+}
+
+/// A job that ends in its panic instead of spreading it.
+struct Contained(Option<Abortable<BoxFuture<Reply>>>);
+
+impl Future for Contained {
+    type Output = Result<Reply, TaskFault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(job) = &mut self.0 else { return Poll::Ready(Err(TaskFault::Finished)) };
+        match contain(|| Pin::new(job).poll(cx)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(reply))) => Poll::Ready(Ok(reply)),
+            Ok(Poll::Ready(Err(_aborted))) => Poll::Ready(Err(TaskFault::Revoked)),
+            Err(panic) => Poll::Ready(Err(TaskFault::Panicked(panic))),
+        }
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let job = self.0.take();
+        contain_quietly("dropping a job", move || drop(job));
+    }
+}
+
+/// The waiting end of a job.
+struct Answer {
+    answer: oneshot::Receiver<Result<Reply, TaskFault>>,
+    abort: AbortHandle,
+    cancel: Cancellation,
+}
+
+impl Future for Answer {
+    type Output = Result<Reply, TaskFault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx).map(|told| {
+            told.unwrap_or_else(|_| {
+                Err(TaskFault::Panicked("the plugin's executor dropped the job".to_owned()))
+            })
+        })
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A job that never awaits can still look at its token.
+        self.cancel.request();
+        self.abort.abort();
+    }
+}
+
+/// The executor of this library: a thread a job, kept for a while for the next one.
+pub(super) fn own() -> Arc<Own> {
+    static OWN: LazyLock<Arc<Own>> = LazyLock::new(|| Arc::new(Own::new()));
+    OWN.clone()
+}
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// An executor with a thread for each job under way.
+///
+/// The number of threads is the number of jobs that run at once, which the host's admission
+/// bounds; a fixed number would let one blocked job stop another.
+#[derive(Debug)]
+pub struct Own(Arc<Pool>);
+
+#[derive(Default)]
+struct Pool {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<BoxFuture<()>>,
+    idle: usize,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let queue = self.lock();
+        f.debug_struct("Pool")
+            .field("idle", &queue.idle)
+            .field("waiting", &queue.work.len())
+            .finish()
+    }
+}
+
+impl Own {
+    /// An executor without threads yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Executor for Own {
+    fn spawn(&self, work: BoxFuture<()>) -> io::Result<()> {
+        let mut queue = self.0.lock();
+        if queue.idle > queue.work.len() {
+            queue.work.push_back(work);
+            drop(queue);
+            self.0.filled.notify_one();
+            return Ok(());
+        }
+        drop(queue);
+        let pool = self.0.clone();
+        thread::Builder::new()
+            .name("plugin-job".to_owned())
+            .spawn(move || pool.work_off(work))
+            .map(drop)
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code that can panic runs under this lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work_off(&self, first: BoxFuture<()>) {
+        let mut next = Some(first);
+        while let Some(work) = next {
+            contain_quietly("running a job", move || block_on(work));
+            next = self.wait();
+        }
+    }
+
+    fn wait(&self) -> Option<BoxFuture<()>> {
+        let mut queue = self.lock();
+        queue.idle += 1;
+        let (mut queue, _) = self
+            .filled
+            .wait_timeout_while(queue, IDLE, |queue| queue.work.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.idle -= 1;
+        queue.work.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn jobs_that_block_do_not_hold_each_other_up_and_threads_are_reused() {
+        let own = Own::new();
+        let together = Arc::new(Barrier::new(3));
+        for _ in 0..2 {
+            let together = together.clone();
+            own.spawn(Box::pin(async move {
+                together.wait();
+            }))
+            .expect("a thread");
+        }
+        together.wait();
+        // Wait until both threads are idle, which they report under the lock.
+        while own.0.lock().idle < 2 {
+            thread::yield_now();
+        }
+        let (tell, told) = mpsc::channel();
+        own.spawn(Box::pin(async move {
+            let name = thread::current().name().map(ToOwned::to_owned);
+            tell.send(name).expect("the test listens");
+        }))
+        .expect("a thread");
+        assert_eq!(told.recv().expect("the job runs"), Some("plugin-job".to_owned()));
+    }
+
+    struct Refuses;
+    impl Executor for Refuses {
+        fn spawn(&self, _: BoxFuture<()>) -> io::Result<()> {
+            Err(io::Error::other("no threads"))
+        }
+    }
+    struct Loses;
+    impl Executor for Loses {
+        fn spawn(&self, _: BoxFuture<()>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_job_that_cannot_run_has_an_answer_all_the_same() {
+        let job = || -> BoxFuture<Reply> { Box::pin(std::future::pending()) };
+        for executor in [&Refuses as &dyn Executor, &Loses] {
+            let answer = block_on(run_on(executor, job(), Cancellation::new()));
+            assert!(matches!(answer, Err(TaskFault::Panicked(_))), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_abandoned_answer_drops_the_job_and_raises_its_token() {
+        struct Tells(mpsc::Sender<()>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                self.0.send(()).expect("the test listens");
+                panic!("in drop, on the job's thread");
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        let held = Tells(tell);
+        let cancel = Cancellation::new();
+        let job: BoxFuture<Reply> = Box::pin(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        drop(run_on(&Own::new(), job, cancel.clone()));
+        told.recv().expect("the job was dropped");
+        assert!(cancel.is_requested());
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a plugin could not be loaded.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// What went wrong, coarsely enough to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// There is nothing at the path.
+    Missing,
+    /// The path is a directory, a device or something else that is no file.
+    NotAFile,
+    /// The file could not be read.
+    Unreadable,
+    /// The file is not a dynamic library.
+    NotALibrary,
+    /// The file is a library for another kind of computer.
+    OtherPlatform,
+    /// The file is a library that is cut short or otherwise damaged.
+    Damaged,
+    /// The library exports no plugin, or more than one.
+    NotAPlugin,
+    /// The plugin speaks another version of the boundary.
+    OtherAbi,
+    /// The policy does not trust the file.
+    Untrusted,
+    /// The system's loader refused the library (a dependency of it is missing, say).
+    Refused,
+    /// The plugin's tables do not have the shape that their version says they have.
+    Layout,
+    /// The plugin panicked when it was asked for its manifest.
+    Manifest,
+}
+
+/// An error from the loader: one line that names the file and what to do.
+#[derive(Debug)]
+pub struct LoadError {
+    kind: LoadErrorKind,
+    path: PathBuf,
+    what: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl LoadError {
+    pub(super) fn new(kind: LoadErrorKind, path: &Path, what: impl Into<String>) -> Self {
+        Self { kind, path: path.to_owned(), what: what.into(), source: None }
+    }
+
+    pub(super) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The class of the error; match on this, with a `_` arm.
+    #[must_use]
+    pub fn kind(&self) -> LoadErrorKind {
+        self.kind
+    }
+
+    /// The file, or the name of the linked plugin's type.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plugin {}: {}", self.path.display(), self.what)
+    }
+}
+
+impl Error for LoadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
+
+/// Why a plugin gave no instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The plugin refused; this is its error document.
+    Refused(Bytes),
+    /// The plugin panicked; the text of the panic.
+    Panicked(String),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(_) => f.write_str("the plugin refused its configuration"),
+            Self::Panicked(text) => write!(f, "the plugin panicked in init: {text}"),
+        }
+    }
+}
+
+impl Error for InitError {}

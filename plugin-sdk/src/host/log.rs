@@ -1,0 +1,189 @@
+//! Plugins' records in the host's log.
+//!
+//! **Promise.** A record is emitted through `tracing` with the target `plugin`, whatever the
+//! plugin's own target, and with the fields `plugin` (the library), `plugin.target`,
+//! `plugin.fields`, `plugin.file` and `plugin.line`. Its parent is the plugin's own span if there
+//! is one (opened here too, as `plugin`), else the span in which the request was started. What is
+//! not wanted is not sent. A record's text is bounded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use abi_stable::prefix_type::PrefixTypeTrait;
+use abi_stable::std_types::RStr;
+use tracing::{Level, Span};
+
+use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record};
+
+/// No more than this of a text is logged.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// No more spans than this are kept open for one library.
+const SPANS_MAX: usize = 4096;
+
+/// The log of one library.
+pub(super) struct HostLog {
+    plugin: String,
+    table: OnceLock<HostTable_Ref>,
+    /// The plugin's spans that are open, by its ids.
+    open: Spans,
+}
+
+type Spans = Mutex<BTreeMap<u64, Span>>;
+
+/// The spans in which the requests under way were started, by their ids.
+static CALLS: Spans = Mutex::new(BTreeMap::new());
+
+impl HostLog {
+    /// The log of the library at `path`: one for each library, which lives for ever as that does.
+    pub(super) fn of(path: &Path) -> &'static Self {
+        static ALL: Mutex<BTreeMap<PathBuf, &HostLog>> = Mutex::new(BTreeMap::new());
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(path.to_owned()).or_insert_with(|| Self::leaked(path))
+    }
+
+    fn leaked(path: &Path) -> &'static Self {
+        let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Box::leak(Box::new(Self { plugin, table: OnceLock::new(), open: Mutex::default() }))
+    }
+
+    /// The table that a plugin logs through.
+    pub(super) fn table(&'static self) -> HostTable_Ref {
+        *self.table.get_or_init(|| {
+            let data = AbiToken(std::ptr::from_ref(self).cast());
+            HostTable { data, log_enabled, log }.leak_into_prefix()
+        })
+    }
+
+    fn take(&self, log: &AbiLog<'_>) {
+        match log.kind {
+            record::EVENT => self.event(log, &self.parent(log)),
+            record::OPEN => {
+                let span = self.span(log, &self.parent(log));
+                let mut open = lock(&self.open);
+                if open.len() < SPANS_MAX {
+                    open.insert(log.span, span);
+                }
+            }
+            record::CLOSE => {
+                let span = lock(&self.open).remove(&log.span);
+                drop(span); // after the lock: closing a span runs the subscriber
+            }
+            // Of a later minor version.
+            _ => {}
+        }
+    }
+
+    fn parent(&self, log: &AbiLog<'_>) -> Span {
+        let own = lock(&self.open).get(&log.parent).cloned();
+        own.or_else(|| lock(&CALLS).get(&log.call).cloned()).unwrap_or_else(Span::none)
+    }
+
+    fn event(&self, log: &AbiLog<'_>, parent: &Span) {
+        macro_rules! emit {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "plugin",
+                    parent: parent.id(),
+                    $level,
+                    plugin = self.plugin,
+                    plugin.target = log.target.as_str(),
+                    plugin.fields = bounded(log.fields),
+                    plugin.file = log.file.as_str(),
+                    plugin.line = log.line,
+                    "{}",
+                    bounded(log.message)
+                )
+            };
+        }
+        match log.level {
+            1 => emit!(Level::ERROR),
+            2 => emit!(Level::WARN),
+            3 => emit!(Level::INFO),
+            4 => emit!(Level::DEBUG),
+            _ => emit!(Level::TRACE),
+        }
+    }
+
+    fn span(&self, log: &AbiLog<'_>, parent: &Span) -> Span {
+        macro_rules! make {
+            ($level:expr) => {
+                tracing::span!(
+                    target: "plugin",
+                    parent: parent.id(),
+                    $level,
+                    "plugin",
+                    plugin = self.plugin,
+                    plugin.span = log.name.as_str(),
+                    plugin.target = log.target.as_str(),
+                    plugin.fields = bounded(log.fields),
+                )
+            };
+        }
+        match log.level {
+            1 => make!(Level::ERROR),
+            2 => make!(Level::WARN),
+            3 => make!(Level::INFO),
+            4 => make!(Level::DEBUG),
+            _ => make!(Level::TRACE),
+        }
+    }
+}
+
+/// The span of a request, known to the log until this drops.
+pub(super) struct CallSpan(u64);
+
+impl CallSpan {
+    /// Makes the current span the parent of what a new request logs.
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        lock(&CALLS).insert(id, Span::current());
+        Self(id)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Drop for CallSpan {
+    fn drop(&mut self) {
+        let span = lock(&CALLS).remove(&self.0);
+        drop(span); // after the lock: closing a span runs the subscriber
+    }
+}
+
+fn lock(spans: &Spans) -> MutexGuard<'_, BTreeMap<u64, Span>> {
+    // No code that can panic runs under this lock.
+    spans.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bounded(text: RStr<'_>) -> &str {
+    let text = text.as_str();
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// The log behind a token of [`HostLog::table`].
+fn behind(token: AbiToken) -> &'static HostLog {
+    // SAFETY: `table` puts a reference that lives for ever there, and a plugin only gives back
+    // what it was given.
+    unsafe { &*token.0.cast::<HostLog>() }
+}
+
+extern "C" fn log_enabled(_: AbiToken, level: u8, _target: RStr<'_>) -> bool {
+    contain(|| match level {
+        1 => tracing::event_enabled!(target: "plugin", Level::ERROR),
+        2 => tracing::event_enabled!(target: "plugin", Level::WARN),
+        3 => tracing::event_enabled!(target: "plugin", Level::INFO),
+        4 => tracing::event_enabled!(target: "plugin", Level::DEBUG),
+        _ => tracing::event_enabled!(target: "plugin", Level::TRACE),
+    })
+    .unwrap_or(false)
+}
+
+extern "C" fn log(token: AbiToken, log: AbiLog<'_>) {
+    // A panic of the host's subscriber has nowhere to be reported but in that subscriber.
+    let _ = contain(|| behind(token).take(&log));
+}

@@ -1,0 +1,174 @@
+//! Opens a library whose file has been checked, and proves that its tables have our shape.
+
+use std::path::Path;
+
+use abi_stable::StableAbi;
+use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
+use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, RootModule};
+
+use super::error::{LoadError, LoadErrorKind};
+
+/// Maps the library and returns the header behind `symbol`. The library stays for good.
+#[cfg(target_os = "linux")]
+pub(super) fn open(path: &Path, symbol: &str) -> Result<&'static LibHeader, LoadError> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+    // Thread-local destructors and threads of the plugin's keep pointing into it.
+    const RTLD_NODELETE: i32 = 0x1000;
+
+    let refused = |error: libloading::Error| {
+        let what = "was refused by the system's loader; check what it depends on";
+        LoadError::new(LoadErrorKind::Refused, path, what).caused_by(error)
+    };
+    assert!(path.is_absolute(), "a path without a slash would be looked for in system directories");
+    // SAFETY: opening runs the library's constructors. The policy trusts the file, it is whole,
+    // and it exports a plugin.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
+        .map_err(refused)?;
+    // SAFETY: what a plugin exports under this name is a `LibHeader`, which begins with the header
+    // that `AbiHeaderRef` points to; `upgrade` looks at the magic before anything else.
+    let header: AbiHeaderRef =
+        unsafe { *library.get::<AbiHeaderRef>(symbol.as_bytes()).map_err(refused)? };
+    // Not closed: see above.
+    std::mem::forget(library);
+    header.upgrade().map_err(|error| {
+        tracing::debug!(path = %path.display(), %error, "the library's header does not fit");
+        let what =
+            "was built with another version of abi_stable; build it with a released plugin-sdk";
+        LoadError::new(LoadErrorKind::Layout, path, what)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open(path: &Path, _symbol: &str) -> Result<&'static LibHeader, LoadError> {
+    let what = "cannot be loaded: dynamic plugins are not supported on this platform yet";
+    Err(LoadError::new(LoadErrorKind::OtherPlatform, path, what))
+}
+
+/// The root behind `header`, once its layout is known to fit in one direction or the other.
+///
+/// A newer plugin has everything that this host knows. An older plugin lacks what was added since;
+/// then this host must have everything that the plugin knows, and reading an added field answers
+/// "not there".
+pub(super) fn root<R: RootModule>(path: &Path, header: &LibHeader) -> Result<R, LoadError> {
+    let forward = match header.init_root_module::<R>() {
+        Ok(root) => return Ok(root),
+        Err(error @ LibraryError::AbiInstability(_)) => error,
+        Err(error) => return Err(other(path, &error)),
+    };
+    let Some(theirs) = header.layout() else { return Err(mismatch(path, &forward)) };
+    if check_layout_compatibility(theirs, <R as StableAbi>::LAYOUT).is_err() {
+        return Err(mismatch(path, &forward));
+    }
+    // SAFETY: the check above shows that `R` has every field of the plugin's root, in place and of
+    // the same type, and more after them; a prefix reference reads a field only if the table
+    // itself says that it has it.
+    unsafe { header.init_root_module_with_unchecked_layout::<R>() }
+        .map_err(|error| other(path, &error))
+}
+
+fn mismatch(path: &Path, error: &LibraryError) -> LoadError {
+    // Hundreds of lines, for whoever changed a type of the boundary.
+    tracing::debug!(path = %path.display(), %error, "the layouts differ");
+    let what = "has tables of another layout than its version says; build it with a released \
+                plugin-sdk";
+    LoadError::new(LoadErrorKind::Layout, path, what)
+}
+
+fn other(path: &Path, error: &LibraryError) -> LoadError {
+    tracing::debug!(path = %path.display(), %error, "the root could not be made");
+    match error {
+        LibraryError::IncompatibleVersionNumber { expected_version, actual_version, .. } => {
+            let what = format!(
+                "speaks version {actual_version} of the plugin ABI, this agent speaks \
+                 {expected_version}"
+            );
+            LoadError::new(LoadErrorKind::OtherAbi, path, what)
+        }
+        _ => LoadError::new(LoadErrorKind::Layout, path, "could not make its root table"),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::path::PathBuf;
+
+    use abi_stable::sabi_types::VersionStrings;
+
+    use super::*;
+    use crate::host::elf;
+
+    /// The tables of a host of a later minor version: one more field in each.
+    #[allow(dead_code, non_camel_case_types)] // what the derive generates
+    mod later {
+        use abi_stable::StableAbi;
+        use abi_stable::std_types::RStr;
+
+        use super::{RootModule, VersionStrings};
+        use crate::abi::{AbiBytes, AbiCall, AbiInstance, AbiLog, AbiOutcome, AbiTask, AbiToken};
+
+        #[repr(C)]
+        #[derive(StableAbi)]
+        #[sabi(kind(Prefix(prefix_ref = PluginRoot_Ref)))]
+        pub(super) struct PluginRoot {
+            pub(super) manifest: extern "C" fn() -> AbiOutcome<AbiBytes>,
+            pub(super) init: extern "C" fn(HostTable_Ref, AbiBytes) -> AbiOutcome<AbiInstance>,
+            #[sabi(last_prefix_field)]
+            pub(super) start: unsafe extern "C" fn(*const (), AbiCall) -> AbiTask,
+            pub(super) explain: extern "C" fn() -> u64,
+        }
+
+        #[repr(C)]
+        #[derive(StableAbi)]
+        #[sabi(kind(Prefix(prefix_ref = HostTable_Ref)))]
+        pub(super) struct HostTable {
+            pub(super) data: AbiToken,
+            pub(super) log_enabled: extern "C" fn(AbiToken, u8, RStr<'_>) -> bool,
+            #[sabi(last_prefix_field)]
+            pub(super) log: extern "C" fn(AbiToken, AbiLog<'_>),
+            pub(super) count: extern "C" fn(AbiToken, u64),
+        }
+
+        impl RootModule for PluginRoot_Ref {
+            abi_stable::declare_root_module_statics! {PluginRoot_Ref}
+            const BASE_NAME: &'static str = "mercury_plugin";
+            const NAME: &'static str = "mercury_plugin";
+            const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.1.0");
+        }
+    }
+
+    fn header(name: &str) -> (PathBuf, &'static LibHeader) {
+        let program = std::env::current_exe().expect("this program has a path");
+        let target = program.ancestors().nth(2).expect("target/<profile>/deps/<program>");
+        let path = target.join(format!("examples/lib{name}.so"));
+        let file = std::fs::File::open(&path).expect("`cargo test` builds the examples first");
+        let symbol = elf::plugin_symbol(&path, file).expect("a plugin");
+        let header = open(&path, &symbol).expect("it opens");
+        (path, header)
+    }
+
+    #[test]
+    fn a_later_host_loads_an_earlier_plugin_and_sees_what_it_lacks() {
+        let (path, header) = header("abi_fixture");
+        assert!(header.init_root_module::<later::PluginRoot_Ref>().is_err(), "not forward");
+        let root = root::<later::PluginRoot_Ref>(&path, header).expect("backward");
+        assert!(root.explain().is_none());
+        let crate::abi::AbiOutcome::Ok(manifest) = (root.manifest())() else {
+            panic!("no manifest")
+        };
+        assert_eq!(manifest.as_ref(), br#"{"workload":"fixture"}"#);
+    }
+
+    #[test]
+    fn an_earlier_host_loads_a_later_plugin() {
+        let (path, header) = header("abi_longer");
+        root::<crate::abi::PluginRoot_Ref>(&path, header).expect("forward");
+    }
+
+    #[test]
+    fn a_change_that_is_no_addition_is_refused_in_both_directions() {
+        let (path, header) = header("abi_changed");
+        let refused = root::<crate::abi::PluginRoot_Ref>(&path, header).map(|_| ());
+        assert_eq!(refused.map_err(|error| error.kind()), Err(LoadErrorKind::Layout));
+    }
+}

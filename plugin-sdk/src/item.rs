@@ -1,0 +1,140 @@
+//! What is protected: an item of an instance of a workload.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Names one item everywhere and for ever: `workload/instance/name`.
+///
+/// Workload and instance are not empty and hold no `/`; the name is not empty and may hold any
+/// character.
+///
+/// ```
+/// use plugin_sdk::ItemId;
+///
+/// let id = ItemId::new("sqlite", "local", "/srv/orders.db")?;
+/// assert_eq!(id.to_string(), "sqlite/local//srv/orders.db");
+/// assert_eq!(id.to_string().parse::<ItemId>()?, id);
+/// # Ok::<(), plugin_sdk::InvalidItemId>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ItemId {
+    text: String,
+    instance_at: usize,
+    name_at: usize,
+}
+
+/// The text names no item.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an item is named `workload/instance/name`, not {0:?}")]
+pub struct InvalidItemId(String);
+
+impl ItemId {
+    /// Puts an id together.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidItemId`] if a part is empty, or if workload or instance hold a `/`.
+    pub fn new(workload: &str, instance: &str, name: &str) -> Result<Self, InvalidItemId> {
+        let text = format!("{workload}/{instance}/{name}");
+        if workload.contains('/') || instance.contains('/') {
+            return Err(InvalidItemId(text));
+        }
+        text.parse()
+    }
+
+    /// The workload.
+    pub fn workload(&self) -> &str {
+        &self.text[..self.instance_at - 1]
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &str {
+        &self.text[self.instance_at..self.name_at - 1]
+    }
+
+    /// The item's own name.
+    pub fn name(&self) -> &str {
+        &self.text[self.name_at..]
+    }
+
+    /// The whole id as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for ItemId {
+    type Err = InvalidItemId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidItemId> {
+        let parts: Vec<&str> = text.splitn(3, '/').collect();
+        match parts[..] {
+            [workload, instance, name]
+                if !workload.is_empty() && !instance.is_empty() && !name.is_empty() =>
+            {
+                let instance_at = workload.len() + 1;
+                let name_at = instance_at + instance.len() + 1;
+                Ok(ItemId { text: text.to_owned(), instance_at, name_at })
+            }
+            _ => Err(InvalidItemId(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for ItemId {
+    type Error = InvalidItemId;
+
+    fn try_from(text: String) -> Result<Self, InvalidItemId> {
+        text.parse()
+    }
+}
+
+impl From<ItemId> for String {
+    fn from(id: ItemId) -> String {
+        id.text
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One thing that discovery found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Item {
+    /// Its id.
+    pub id: ItemId,
+    /// Its size in bytes, if that is known without reading it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// What else the plugin knows of it (version, recovery model), for people.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub attributes: Value,
+}
+
+impl Item {
+    /// An item of which only the id is known.
+    pub fn new(id: ItemId) -> Self {
+        Item { id, size_bytes: None, attributes: Value::Null }
+    }
+
+    /// Adds its size.
+    #[must_use]
+    pub fn size_bytes(mut self, size_bytes: u64) -> Self {
+        self.size_bytes = Some(size_bytes);
+        self
+    }
+
+    /// Adds what else is known.
+    #[must_use]
+    pub fn attributes(mut self, attributes: Value) -> Self {
+        self.attributes = attributes;
+        self
+    }
+}

@@ -1,0 +1,144 @@
+//! What the tests of the boundary share.
+#![allow(dead_code, unreachable_pub)] // each test program uses a part of it
+
+#[path = "../../examples/abi_fixture.rs"]
+pub mod fixture;
+
+use std::future::ready;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use plugin_sdk::abi::{
+    BoxFuture, CallError, Object, OwnedDescriptor, Reply, SinkHandle, SourceHandle,
+};
+use plugin_sdk::host::{HostCalls, HostSource, Library, PluginInstance, Trust};
+
+/// The library of the example `name`.
+pub fn built(name: &str) -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a path");
+    let target = program.parent().and_then(Path::parent).expect("target/<profile>/deps/<program>");
+    let library = target.join(format!("examples/lib{name}.so"));
+    assert!(library.is_file(), "{} is missing: build the examples", library.display());
+    library
+}
+
+pub fn trusted() -> Trust {
+    Trust::development("the tests' own library")
+}
+
+pub fn loaded(name: &str) -> Library {
+    Library::load(&built(name), &trusted()).expect("the library loads")
+}
+
+/// The fixture, linked into this program and loaded from its file (which Miri cannot do).
+pub fn both() -> Vec<(&'static str, PluginInstance)> {
+    let mut libraries = vec![("linked", Library::linked::<fixture::Fixture>())];
+    if !cfg!(miri) {
+        libraries.push(("loaded", loaded("abi_fixture")));
+    }
+    let made = |library: &Library| library.init("{}").expect("an instance");
+    libraries.iter().map(|(how, library)| (*how, made(library))).collect()
+}
+
+/// A directory that goes away.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mercury-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Self(path)
+    }
+    pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).expect("the scratch directory is writable");
+        path
+    }
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A host that hands out what it was given.
+#[derive(Default)]
+pub struct Services {
+    pub sink: Mutex<Option<SinkHandle>>,
+    pub connection: Mutex<Option<OwnedDescriptor>>,
+    pub calls: Mutex<Vec<String>>,
+}
+
+impl Services {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+    pub fn with_sink(sink: SinkHandle) -> Arc<Self> {
+        Arc::new(Self { sink: Mutex::new(Some(sink)), ..Self::default() })
+    }
+}
+
+struct Memory;
+impl HostSource for Memory {
+    fn len(&self) -> u64 {
+        10
+    }
+    fn read_at(&self, offset: u64, len: u64) -> BoxFuture<Result<Bytes, CallError>> {
+        assert_eq!((offset, len), (2, 10));
+        Box::pin(ready(Ok(Bytes::from_static(b"23456789"))))
+    }
+}
+
+impl HostCalls for Services {
+    fn call(&self, op: &str, body: Bytes) -> BoxFuture<Reply> {
+        self.calls.lock().expect("no panic under the lock").push(op.to_owned());
+        let object = match op {
+            "sink" => self.sink.lock().expect("no panic under the lock").take().map(Object::Sink),
+            "source" => Some(Object::Source(SourceHandle::serve(Memory))),
+            "connection" => self
+                .connection
+                .lock()
+                .expect("no panic under the lock")
+                .take()
+                .map(Object::Descriptor),
+            "panic" => panic!("the host's bug"),
+            "refuse" => return Box::pin(ready(Reply::error("not allowed"))),
+            "never" => return Box::pin(std::future::pending()),
+            _ => None,
+        };
+        Box::pin(ready(Reply { result: Ok(body), object }))
+    }
+}
+
+/// The reply to `request`, as text: `+` and the document, or `-` and the error.
+#[track_caller]
+pub fn ask(plugin: &PluginInstance, request: &str) -> String {
+    ask_with(plugin, request, Services::new())
+}
+
+#[track_caller]
+pub fn ask_with(plugin: &PluginInstance, request: &str, host: Arc<dyn HostCalls>) -> String {
+    let reply = block_on(plugin.start(request.to_owned(), host)).expect("a reply");
+    match reply.result {
+        Ok(body) => format!("+{}", String::from_utf8_lossy(&body)),
+        Err(error) => format!("-{}", String::from_utf8_lossy(&error)),
+    }
+}
+
+/// Waits until `request` is answered with `expected`.
+#[track_caller]
+pub fn until(plugin: &PluginInstance, request: &str, expected: &str) {
+    for _ in 0..10_000 {
+        if ask(plugin, request) == expected {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("{request} never became {expected}, it is {}", ask(plugin, request));
+}
