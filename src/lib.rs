@@ -1,1 +1,67 @@
 //! Mercury backs up and restores any workload on a computer.
+//!
+//! A vendor describes its backup and restore as typed state machines in a plugin; an [`Engine`]
+//! runs them: durable across any crash, throttled by rules that the plugin declares, into a
+//! deduplicated, encrypted archive. Host agents embed this crate; plugins are written against
+//! `plugin-sdk`.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use mercury::{Engine, KeySource, Plugin, Trust};
+//! use serde_json::json;
+//!
+//! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
+//! let trust = Trust::development("a plugin that I have just built");
+//! let engine = Engine::builder()
+//!     .state_dir("/var/lib/mercury")
+//!     .archive_dir("/srv/archive", KeySource::file("/etc/mercury/archive.key"))
+//!     .plugin(
+//!         Plugin::library("/opt/mercury/libplugin_sqlite.so", trust)
+//!             .config("sqlite", json!({ "directories": ["/srv/databases"] })),
+//!     )
+//!     .start()
+//!     .await?;
+//!
+//! for item in engine.discover().await? {
+//!     let backup = engine.backup(&item.id).submit().await?;
+//!     println!("{}: {:?}", item.id, backup.outcome().await?);
+//! }
+//! engine.shutdown(Duration::from_secs(30)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | see |
+//! | --- | --- |
+//! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
+//! | give it an archive | [`KeySource`], [`Key`] |
+//! | give it plugins | [`Plugin`], [`Trust`] |
+//! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
+//! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
+//! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
+//!
+//! An engine installs no global state: no runtime, no `tracing` subscriber, no signal handler. It
+//! runs on the tokio runtime that [`EngineBuilder::start`] is called in.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod convert;
+mod engine;
+mod error;
+mod events;
+mod key;
+mod operation;
+mod plugins;
+
+pub use archive::Key;
+pub use engine::{BackupRequest, Engine, EngineBuilder, Operation, RestoreTo, Shutdown};
+pub use error::{Error, ErrorKind};
+pub use events::{Event, Events};
+pub use fsm_core::{Class, Fault, Graph, Progress, RunId, Timestamp};
+pub use key::KeySource;
+pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task};
+pub use plugin_sdk::{
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, host::Trust,
+};
+pub use plugins::Plugin;

@@ -1,0 +1,220 @@
+//! Operations, from the moment that they are acknowledged.
+
+use fsm_core::{
+    Fault, JournalError, JournalErrorKind, Record, RunId, Timestamp,
+    sqlite::{
+        SqliteJournal,
+        rusqlite::{Connection, OptionalExtension, Row, types::Type},
+    },
+};
+use plugin_sdk::{OperationId, PointId, RunPlan};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::Catalog;
+use crate::{
+    Error,
+    operation::{OperationStatus, Outcome, Phase, Task},
+};
+
+/// What is to be done for an operation: the plugin's plan, and for a restore the points that its
+/// run may read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) plan: RunPlan,
+    #[serde(default)]
+    pub(crate) chain: Vec<PointId>,
+}
+
+const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms";
+
+impl Catalog {
+    /// The epoch under which this state directory writes to archives: given once, and kept.
+    pub(crate) async fn epoch(&self, first: u64) -> Result<u64, Error> {
+        let read = self.store.write(move |tx| {
+            tx.execute("INSERT OR IGNORE INTO mercury_engine VALUES (1, ?1)", [first])?;
+            let epoch = tx.query_row("SELECT epoch FROM mercury_engine", [], |row| row.get(0))?;
+            Ok::<u64, JournalError>(epoch)
+        });
+        Ok(read.await?)
+    }
+
+    /// Writes an operation down, or finds the one of that id.
+    pub(crate) async fn accept(
+        &self,
+        id: OperationId,
+        task: Task,
+        at: Timestamp,
+    ) -> Result<(OperationStatus, Accepted), Error> {
+        let accepted = self.store.write(move |tx| {
+            if let Some(known) = select(tx, &id)? {
+                return Ok::<_, JournalError>((known, Accepted::Known));
+            }
+            let (item, at_ms) = (task.item().to_string(), at.as_unix_ms());
+            tx.execute(
+                "INSERT INTO mercury_operation
+                 (id, verb, item, phase, task, created_ms, updated_ms)
+                 VALUES (?1, ?2, ?3, 'accepted', ?4, ?5, ?5)",
+                (id.as_str(), task.verb(), item, json(&task)?, at_ms),
+            )?;
+            let status = OperationStatus {
+                id,
+                task,
+                phase: Phase::Accepted,
+                run: None,
+                outcome: None,
+                fault: None,
+                created_at: at,
+                updated_at: at,
+            };
+            Ok((status, Accepted::New))
+        });
+        Ok(accepted.await?)
+    }
+
+    /// Journals what was decided and the first record of the run that will do it, as one.
+    pub(crate) async fn decided(
+        &self,
+        id: OperationId,
+        planned: &Planned,
+        first: Record,
+    ) -> Result<(), Error> {
+        let planned = json(planned)?;
+        let written = self.store.write(move |tx| {
+            SqliteJournal::stage(tx, std::slice::from_ref(&first))?;
+            tx.execute(
+                "UPDATE mercury_operation SET phase = 'queued', planned = ?2, run = ?3,
+                 updated_ms = ?4 WHERE id = ?1",
+                (id.as_str(), planned, first.run.as_str(), first.at.as_unix_ms()),
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
+    }
+
+    /// Notes that the operation came to `phase`, with what came of it.
+    pub(crate) async fn advance(
+        &self,
+        id: OperationId,
+        phase: Phase,
+        outcome: Option<Outcome>,
+        fault: Option<Fault>,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let written = self.store.write(move |tx| {
+            let outcome = outcome.as_ref().map(json).transpose()?;
+            let fault = fault.as_ref().map(json).transpose()?;
+            tx.execute(
+                "UPDATE mercury_operation SET phase = ?2, outcome = ?3, fault = ?4,
+                 updated_ms = ?5 WHERE id = ?1",
+                (id.as_str(), phase.as_str(), outcome, fault, at.as_unix_ms()),
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
+    }
+
+    /// The operation `id`.
+    pub(crate) async fn operation(
+        &self,
+        id: OperationId,
+    ) -> Result<Option<OperationStatus>, Error> {
+        Ok(self.store.read(move |connection| select(connection, &id)).await?)
+    }
+
+    /// What was planned for the operation `id`, if that was decided.
+    pub(crate) async fn planned(&self, id: OperationId) -> Result<Option<Planned>, Error> {
+        let read = self.store.read(move |connection| {
+            let planned: Option<String> = connection
+                .query_row(
+                    "SELECT planned FROM mercury_operation WHERE id = ?1",
+                    [id.as_str()],
+                    |row| row.get(0),
+                )
+                .optional()?
+                .flatten();
+            planned.map(|planned| from_json(&id, &planned)).transpose()
+        });
+        Ok(read.await?)
+    }
+
+    /// All operations, oldest first.
+    pub(crate) async fn operations(&self) -> Result<Vec<OperationStatus>, Error> {
+        self.list("SELECT * FROM mercury_operation ORDER BY created_ms, id").await
+    }
+
+    /// Those that have not ended, oldest first.
+    pub(crate) async fn unfinished(&self) -> Result<Vec<OperationStatus>, Error> {
+        self.list(
+            "SELECT * FROM mercury_operation WHERE phase IN ('accepted', 'queued', 'running')
+             ORDER BY created_ms, id",
+        )
+        .await
+    }
+
+    async fn list(&self, from: &'static str) -> Result<Vec<OperationStatus>, Error> {
+        let read = self.store.read(move |connection| {
+            let mut select = connection.prepare(&format!("SELECT {COLUMNS} FROM ({from})"))?;
+            let rows = select.query_map([], status)?;
+            Ok::<_, JournalError>(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        Ok(read.await?)
+    }
+}
+
+/// Whether an operation is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    New,
+    Known,
+}
+
+fn select(
+    connection: &Connection,
+    id: &OperationId,
+) -> Result<Option<OperationStatus>, JournalError> {
+    let mut select = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM mercury_operation WHERE id = ?1"))?;
+    Ok(select.query_row([id.as_str()], status).optional()?)
+}
+
+fn status(row: &Row<'_>) -> Result<OperationStatus, fsm_core::sqlite::rusqlite::Error> {
+    use fsm_core::sqlite::rusqlite::Error::FromSqlConversionFailure;
+    fn read<T: DeserializeOwned>(
+        column: usize,
+        text: &str,
+    ) -> Result<T, fsm_core::sqlite::rusqlite::Error> {
+        serde_json::from_str(text)
+            .map_err(|error| FromSqlConversionFailure(column, Type::Text, error.into()))
+    }
+    let optional = |column| row.get::<_, Option<String>>(column);
+    let phase: String = row.get(2)?;
+    let phase = Phase::from_word(&phase).ok_or_else(|| {
+        FromSqlConversionFailure(2, Type::Text, format!("unknown phase `{phase}`").into())
+    })?;
+    let run = optional(3)?.map(RunId::new).transpose();
+    Ok(OperationStatus {
+        id: OperationId::new(row.get::<_, String>(0)?),
+        task: read(1, &row.get::<_, String>(1)?)?,
+        phase,
+        run: run.map_err(|error| FromSqlConversionFailure(3, Type::Text, error.into()))?,
+        outcome: optional(4)?.map(|text| read(4, &text)).transpose()?,
+        fault: optional(5)?.map(|text| read(5, &text)).transpose()?,
+        created_at: Timestamp::from_unix_ms(row.get(6)?),
+        updated_at: Timestamp::from_unix_ms(row.get(7)?),
+    })
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, JournalError> {
+    serde_json::to_string(value).map_err(|error| {
+        JournalError::new(JournalErrorKind::Storage, "a row has no JSON form").caused_by(error)
+    })
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(
+    subject: &OperationId,
+    text: &str,
+) -> Result<T, JournalError> {
+    serde_json::from_str(text).map_err(|error| {
+        JournalError::new(JournalErrorKind::Damaged, subject.as_str()).caused_by(error)
+    })
+}

@@ -1,0 +1,106 @@
+//! Takes: each is written down before its first byte.
+
+use fsm_core::{JournalError, RunId, Timestamp, sqlite::rusqlite::OptionalExtension};
+use plugin_sdk::{OperationId, TakeId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Catalog,
+    operations::{from_json, json},
+};
+use crate::Error;
+
+/// What is kept of a take.
+#[derive(Clone, Debug)]
+pub(crate) struct TakeRow {
+    pub(crate) id: TakeId,
+    pub(crate) begun_at: Timestamp,
+    /// The receipts of its streams, once it is finished.
+    pub(crate) finished: Option<Vec<FinishedStream>>,
+}
+
+/// A durable stream of a finished take, and how its bytes came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FinishedStream {
+    pub(crate) receipt: archive::Receipt,
+    pub(crate) lent_chunks: u64,
+    pub(crate) foreign_chunks: u64,
+}
+
+impl Catalog {
+    /// Begins a take of `run` under the step's own `name`, or finds the one that is finished.
+    pub(crate) async fn begin_take(
+        &self,
+        operation: OperationId,
+        run: RunId,
+        name: String,
+        at: Timestamp,
+    ) -> Result<TakeRow, Error> {
+        let written = self.store.write(move |tx| {
+            let finished = tx
+                .query_row(
+                    "SELECT id, receipts, begun_ms FROM mercury_take
+                     WHERE run = ?1 AND name = ?2 AND status = 'finished'",
+                    (run.as_str(), &name),
+                    |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            if let Some((id, receipts, begun_ms)) = finished {
+                let finished = Some(from_json(&operation, &receipts)?);
+                let begun_at = Timestamp::from_unix_ms(begun_ms);
+                return Ok(TakeRow { id: TakeId::new(id), begun_at, finished });
+            }
+            let before: u64 = tx.query_row(
+                "SELECT count(*) FROM mercury_take WHERE run = ?1 AND name = ?2",
+                (run.as_str(), &name),
+                |row| row.get(0),
+            )?;
+            let id = format!("{run}.{name}.{}", before + 1);
+            tx.execute(
+                "INSERT INTO mercury_take VALUES (?1, ?2, ?3, ?4, 'begun', '[]', ?5)",
+                (&id, operation.as_str(), run.as_str(), &name, at.as_unix_ms()),
+            )?;
+            Ok::<_, JournalError>(TakeRow { id: TakeId::new(id), begun_at: at, finished: None })
+        });
+        Ok(written.await?)
+    }
+
+    /// Notes that a take is complete.
+    pub(crate) async fn finish_take(
+        &self,
+        take: TakeId,
+        receipts: Vec<FinishedStream>,
+    ) -> Result<(), Error> {
+        let receipts = json(&receipts)?;
+        let written = self.store.write(move |tx| {
+            tx.execute(
+                "UPDATE mercury_take SET status = 'finished', receipts = ?2 WHERE id = ?1",
+                (take.as_str(), receipts),
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
+    }
+
+    /// The streams of all finished takes of `run`.
+    pub(crate) async fn finished_streams(
+        &self,
+        operation: OperationId,
+        run: RunId,
+    ) -> Result<Vec<FinishedStream>, Error> {
+        let read = self.store.read(move |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT receipts FROM mercury_take WHERE run = ?1 AND status = 'finished'",
+            )?;
+            let mut rows = select.query([run.as_str()])?;
+            let mut streams = Vec::new();
+            while let Some(row) = rows.next()? {
+                let receipts: Vec<FinishedStream> =
+                    from_json(&operation, &row.get::<_, String>(0)?)?;
+                streams.extend(receipts);
+            }
+            Ok::<_, JournalError>(streams)
+        });
+        Ok(read.await?)
+    }
+}

@@ -1,0 +1,204 @@
+//! What an engine is made with.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use archive::{Archive, Epoch};
+use fsm_core::{
+    Environment, Fault, RunEvent, RunId, Runtime,
+    sqlite::{SqliteJournal, Store},
+};
+use throttle::{Admission, ByteRate, Limits, Rate, SystemClock};
+use tokio::{runtime::Handle, sync::broadcast};
+
+use super::{
+    environment::TokioEnvironment,
+    handle::{Engine, Inner},
+    recover,
+    state_dir::StateDir,
+};
+use crate::{
+    Error, ErrorKind, KeySource, Plugin, catalog::Catalog, events::Event, plugins::calls::Services,
+};
+
+/// Streams that are open at once on the node, unless the embedder says otherwise.
+const STREAMS: u32 = 4;
+/// Workloads that are asked for a decision at once.
+const PROBES: u32 = 8;
+/// Events that a slow subscriber may be behind before it misses some.
+const EVENTS: usize = 1_024;
+
+/// What an [`Engine`] is made with: a state directory, an archive and its key, plugins, limits.
+#[must_use = "nothing happens before `start`"]
+pub struct EngineBuilder {
+    state_dir: Option<PathBuf>,
+    archive: Option<ArchiveFrom>,
+    plugins: Vec<Plugin>,
+    streams: u32,
+    bytes_per_second: Option<NonZeroU64>,
+}
+
+enum ArchiveFrom {
+    Directory(PathBuf, KeySource),
+    Opened(Archive),
+}
+
+impl EngineBuilder {
+    pub(super) fn new() -> Self {
+        EngineBuilder {
+            state_dir: None,
+            archive: None,
+            plugins: Vec::new(),
+            streams: STREAMS,
+            bytes_per_second: None,
+        }
+    }
+
+    /// Where the engine remembers operations and runs. Made if need be; used by one engine at a
+    /// time. If it is lost, every recovery point is still in the archive.
+    pub fn state_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.state_dir = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The archive: a directory, made if need be, and where its key is kept.
+    pub fn archive_dir(mut self, path: impl AsRef<Path>, key: KeySource) -> Self {
+        self.archive = Some(ArchiveFrom::Directory(path.as_ref().to_owned(), key));
+        self
+    }
+
+    /// An archive that the embedder has opened by itself.
+    pub fn archive(mut self, archive: Archive) -> Self {
+        self.archive = Some(ArchiveFrom::Opened(archive));
+        self
+    }
+
+    /// Adds a plugin.
+    pub fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// How many streams may be open at once on this node. 4 by default.
+    pub fn streams(mut self, streams: u32) -> Self {
+        self.streams = streams.max(1);
+        self
+    }
+
+    /// How fast bytes may move between plugins and the archive, all streams together. Unlimited
+    /// by default.
+    pub fn bytes_per_second(mut self, bytes: NonZeroU64) -> Self {
+        self.bytes_per_second = Some(bytes);
+        self
+    }
+
+    /// Starts the engine: locks the state directory, opens the archive, loads the plugins, and
+    /// continues every operation that has not ended.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] that names what cannot be used: by its kind the state directory
+    /// ([`ErrorKind::InUse`], [`ErrorKind::State`]), the key ([`ErrorKind::Key`]), the archive,
+    /// a plugin, or a setting that is missing ([`ErrorKind::Request`]).
+    ///
+    /// # Panics
+    ///
+    /// If it is not called inside a tokio runtime.
+    pub async fn start(self) -> Result<Engine, Error> {
+        let state_dir = self.state_dir.ok_or_else(|| missing("state_dir"))?;
+        let archive = self.archive.ok_or_else(|| missing("archive_dir"))?;
+        let state_dir = StateDir::lock(&state_dir)?;
+        let archive = match archive {
+            ArchiveFrom::Opened(archive) => archive,
+            ArchiveFrom::Directory(path, key) => {
+                let key = key.read()?;
+                Archive::open_or_create_dir(path, &key).await?
+            }
+        };
+        let tokio = Handle::current();
+        let environment = TokioEnvironment::new(tokio.clone());
+        let store = Store::open(&state_dir.store())?;
+        let journal = SqliteJournal::new(store.clone())?;
+        let catalog = Catalog::new(store)?;
+        // A state directory takes its epoch from the time at which it was made: one that replaces
+        // a lost one writes under a higher epoch, which fences the other off should it come back.
+        let epoch = Epoch(catalog.epoch(environment.now().as_unix_ms() / 1_000).await?);
+        let rate = ByteRate::new(SystemClock::new(), environment.clone());
+        rate.set_rate(self.bytes_per_second.map(Rate::bytes_per_second));
+        let services = Arc::new(Services {
+            catalog,
+            archive,
+            epoch,
+            rate,
+            environment: Arc::new(environment.clone()),
+            events: broadcast::Sender::new(EVENTS),
+            tokio,
+            runs: Mutex::default(),
+        });
+        let limits = Limits::new().node("streams", self.streams).node("probes", PROBES);
+        let admission = Admission::new(limits, SystemClock::new());
+        let observer = Arc::clone(&services);
+        let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
+        let mut workloads = BTreeMap::new();
+        for plugin in self.plugins {
+            let opened = plugin.open()?;
+            for workload in opened {
+                let name = workload.name().to_owned();
+                admission.register(&name, workload.manifest().throttle.compile()?)?;
+                for machine in workload.machines(&services).await? {
+                    runtime.register(machine, workload.origin())?;
+                }
+                tracing::info!(workload = name, origin = workload.origin(), "workload is ready");
+                if workloads.insert(name.clone(), workload).is_some() {
+                    let message = format!("two plugins implement the workload `{name}`");
+                    let fault = Fault::user("plugin.duplicate", message);
+                    return Err(Error::new(ErrorKind::Plugin, fault));
+                }
+            }
+        }
+        let inner = Inner::new(state_dir, services, runtime, admission, workloads);
+        let engine = Engine::new(inner);
+        recover::unfinished(&engine).await?;
+        Ok(engine)
+    }
+}
+
+fn missing(setting: &str) -> Error {
+    let message = format!("the engine's builder was given no `{setting}`");
+    Error::request("engine.setting", message)
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("state_dir", &self.state_dir)
+            .field("plugins", &self.plugins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells subscribers, in the words of operations, what happens to runs.
+struct Observe(Arc<Services>);
+
+impl fsm_core::Observer for Observe {
+    fn observe(&self, run: &RunId, event: RunEvent) {
+        let Ok(scope) = self.0.scope(run) else { return };
+        let operation = scope.operation.clone();
+        self.0.tell(match event {
+            RunEvent::Entered { state, .. } => Event::State { operation, state },
+            RunEvent::Progressed(progress) => Event::Progress { operation, progress },
+            RunEvent::AttemptFailed { attempt, fault } => {
+                Event::AttemptFailed { operation, attempt, fault }
+            }
+            RunEvent::Paused(fault) => Event::Stuck { operation, why: fault.to_string() },
+            RunEvent::Quarantined(why) | RunEvent::Stalled(why) => Event::Stuck { operation, why },
+            // The operation's own end is told when it is durable.
+            _ => return,
+        });
+    }
+}

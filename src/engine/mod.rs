@@ -1,0 +1,24 @@
+//! The engine: what ties plugins, runs, permits and the archive together.
+//!
+//! **Promise.** An operation that was acknowledged is carried to an end, over any number of
+//! restarts, and ends once. What a backup acknowledged can be restored with the archive and its
+//! key alone.
+//!
+//! **How.** Each operation has one task (`execute`): it has the workload decide, journals the
+//! decision together with the run's first record, waits for its claims, lets the run execute, and
+//! writes down what came of it. A start reads the unfinished operations and gives each its task
+//! again.
+
+mod builder;
+mod environment;
+mod execute;
+mod handle;
+mod recover;
+mod requests;
+mod state_dir;
+
+pub use self::{
+    builder::EngineBuilder,
+    handle::{Engine, Shutdown},
+    requests::{BackupRequest, Operation, RestoreTo},
+};

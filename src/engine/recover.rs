@@ -1,0 +1,38 @@
+//! What a start does with what an earlier process has left.
+
+use super::{
+    execute::{Origin, Part, claims, spawn},
+    handle::Engine,
+};
+use crate::{Error, operation::Phase};
+
+/// Gives every unfinished operation its task again.
+///
+/// All exclusions are taken back before anything new is admitted. Two operations that cannot both
+/// have held theirs are reported, and the younger one waits like a new one.
+pub(super) async fn unfinished(engine: &Engine) -> Result<(), Error> {
+    let services = &engine.inner.services;
+    let mut left = Vec::new();
+    for status in services.catalog.unfinished().await? {
+        let mut held = None;
+        if status.phase == Phase::Running
+            && let Some(planned) = services.catalog.planned(status.id.clone()).await?
+        {
+            let request = claims(&status, &planned.plan, Part::Exclusions);
+            if !request.claims().is_empty() {
+                match engine.inner.admission.adopt(request) {
+                    Ok(permit) => held = Some(permit),
+                    Err(error) => {
+                        tracing::warn!(operation = %status.id, %error, "exclusions are lost");
+                    }
+                }
+            }
+        }
+        left.push((status, held));
+    }
+    for (status, held) in left {
+        tracing::info!(operation = %status.id, phase = %status.phase, "continuing");
+        spawn(engine, status, Origin::Left(held));
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What is asked of an engine, and the handle to what was asked.
+
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+
+use super::{execute, handle::Engine};
+use crate::{
+    Error, ErrorKind,
+    operation::{OperationStatus, Outcome, Phase, Task},
+};
+
+/// A backup to ask for; nothing happens before [`submit`](BackupRequest::submit).
+#[derive(Debug)]
+#[must_use = "nothing happens before `submit`"]
+pub struct BackupRequest {
+    engine: Engine,
+    id: Option<OperationId>,
+    item: ItemId,
+    kind: PointKind,
+    even_if_unchanged: bool,
+}
+
+/// A restore to ask for; nothing happens before [`submit`](RestoreTo::submit).
+#[derive(Debug)]
+#[must_use = "nothing happens before `submit`"]
+pub struct RestoreTo {
+    engine: Engine,
+    id: Option<OperationId>,
+    item: ItemId,
+    point: PointId,
+    target: Option<String>,
+    overwrite: Overwrite,
+}
+
+/// A handle to an operation. Dropping it changes nothing.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    engine: Engine,
+    id: OperationId,
+}
+
+impl BackupRequest {
+    pub(super) fn new(engine: Engine, item: ItemId, kind: PointKind) -> Self {
+        BackupRequest { engine, id: None, item, kind, even_if_unchanged: false }
+    }
+
+    /// Names the operation: asking again under the same name finds it instead of doing it twice.
+    /// 1 to 180 bytes of ASCII letters, digits and `-_.:@`. Drawn by the engine by default.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(OperationId::new(id));
+        self
+    }
+
+    /// The kind of point. A full one by default.
+    pub fn kind(mut self, kind: PointKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Backs the item up even if nothing has changed.
+    pub fn even_if_unchanged(mut self) -> Self {
+        self.even_if_unchanged = true;
+        self
+    }
+
+    /// Asks for it. The operation is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Request`] if the id is malformed, names another operation, or no plugin knows
+    /// the workload; [`ErrorKind::Stopped`] during a shutdown; the store's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The operation may have been accepted although the future was dropped; asking again under
+    /// the same name finds it.
+    pub async fn submit(self) -> Result<Operation, Error> {
+        let BackupRequest { engine, id, item, kind, even_if_unchanged } = self;
+        let task = Task::Backup { item, kind, even_if_unchanged };
+        execute::submit(&engine, id, task).await
+    }
+}
+
+impl RestoreTo {
+    pub(super) fn new(engine: Engine, item: ItemId, point: PointId) -> Self {
+        RestoreTo { engine, id: None, item, point, target: None, overwrite: Overwrite::Refuse }
+    }
+
+    /// Names the operation; see [`BackupRequest::id`].
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(OperationId::new(id));
+        self
+    }
+
+    /// Restores to another place, in the workload's own terms (a path, a database's name). Where
+    /// it came from by default.
+    pub fn to(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// Replaces what is there, once the restored data is whole. Refused by default.
+    pub fn overwrite(mut self) -> Self {
+        self.overwrite = Overwrite::Replace;
+        self
+    }
+
+    /// Asks for it. The operation is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`BackupRequest::submit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`BackupRequest::submit`].
+    pub async fn submit(self) -> Result<Operation, Error> {
+        let RestoreTo { engine, id, item, point, target, overwrite } = self;
+        execute::submit(&engine, id, Task::Restore { item, point, target, overwrite }).await
+    }
+}
+
+impl Operation {
+    pub(super) fn new(engine: Engine, id: OperationId) -> Self {
+        Operation { engine, id }
+    }
+
+    /// The operation's name.
+    pub fn id(&self) -> &OperationId {
+        &self.id
+    }
+
+    /// Everything that is known of it.
+    ///
+    /// # Errors
+    ///
+    /// The store's error.
+    pub async fn status(&self) -> Result<OperationStatus, Error> {
+        self.engine.status(&self.id).await
+    }
+
+    /// Asks it to stop; see [`Engine::cancel`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::cancel`].
+    pub async fn cancel(&self) -> Result<(), Error> {
+        self.engine.cancel(&self.id).await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Operation`] with the class, code and advice of what failed;
+    /// [`ErrorKind::Cancelled`]; [`ErrorKind::Stopped`] if the engine was shut down first or the
+    /// run stands still, in which case it goes on at the next start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn outcome(&self) -> Result<Outcome, Error> {
+        let live = self.engine.inner.live().get(&self.id).cloned();
+        if let Some(mut live) = live {
+            // The sender goes with the task, ended or not; the status tells.
+            let _ = live.ended.wait_for(|ended| *ended).await;
+        }
+        let status = self.status().await?;
+        match (status.phase, status.outcome, status.fault) {
+            (Phase::Succeeded | Phase::Skipped, Some(outcome), _) => Ok(outcome),
+            (Phase::Failed | Phase::Cancelled, _, Some(fault)) => Err(fault.into()),
+            _ => {
+                let message = format!("operation {} has not ended", self.id);
+                Err(Error::new(
+                    ErrorKind::Stopped,
+                    fsm_core::Fault::retryable("operation.unfinished", message)
+                        .advise("it continues when the engine is started again"),
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What an embedding program sees when something fails, and the one table that maps the errors
+//! of the parts to one classification.
+
+use std::{error::Error as StdError, fmt};
+
+use archive::ErrorKind as ArchiveErrorKind;
+use fsm_core::{Class, Fault, JournalError, JournalErrorKind, RuntimeError, RuntimeErrorKind};
+use plugin_sdk::{
+    abi::TaskFault,
+    host::{InitError, LoadError, LoadErrorKind},
+    message,
+};
+use throttle::{AcquireError, AcquireErrorKind, PolicyError};
+
+/// What went wrong, coarsely enough to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The archive's key is missing, malformed, readable by others, or the wrong one.
+    Key,
+    /// Another engine uses the state directory.
+    InUse,
+    /// The state directory, or the store in it, cannot be used.
+    State,
+    /// The archive cannot be read or written, or is damaged.
+    Archive,
+    /// A plugin cannot be loaded, or broke its contract.
+    Plugin,
+    /// The request itself makes no sense: an unknown item, point or operation, a malformed id.
+    Request,
+    /// The operation did not do its work; the error's class and code say why.
+    Operation,
+    /// The operation was cancelled.
+    Cancelled,
+    /// The engine is shutting down, or the operation goes on in the next process.
+    Stopped,
+}
+
+/// An error of the engine: a kind, a class to act on, a stable code, words for people, advice.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    // Boxed, so that the success path does not carry the size of the failures.
+    fault: Box<Fault>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, fault: Fault) -> Self {
+        Error { kind, fault: Box::new(fault), source: None }
+    }
+
+    pub(crate) fn request(code: &str, message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Request, Fault::user(code, message))
+    }
+
+    pub(crate) fn stopped(message: impl Into<String>) -> Self {
+        let fault = Fault::retryable("engine.stopped", message);
+        Error::new(ErrorKind::Stopped, fault.advise("start the engine again; nothing is lost"))
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The kind of the error; match on this, with a `_` arm.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the error asks of whoever hears of it.
+    pub fn class(&self) -> Class {
+        self.fault.class()
+    }
+
+    /// A stable, machine-readable name of what failed.
+    pub fn code(&self) -> &str {
+        self.fault.code()
+    }
+
+    /// What somebody can do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.fault.advice()
+    }
+
+    /// Whether the same call may succeed later without anyone's help.
+    pub fn is_retryable(&self) -> bool {
+        self.fault.is_retryable()
+    }
+
+    /// The error in the form that is journaled and crosses boundaries.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.fault.message())?;
+        if self.source.is_none() {
+            for cause in self.fault.chain() {
+                write!(f, ": {cause}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// The mapping table: every error of a part, as a kind and a fault.
+macro_rules! mapped {
+    ($($error:ty => $map:expr;)+) => { $(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                let (kind, fault): (ErrorKind, Fault) = $map(&error);
+                Error::new(kind, fault.caused_by_sources(&error)).caused_by(error)
+            }
+        }
+    )+ };
+}
+
+trait CausedBySources {
+    fn caused_by_sources(self, error: &(dyn StdError + 'static)) -> Self;
+}
+
+impl CausedBySources for Fault {
+    /// The error's own text is the fault's message already; only what is behind it is added.
+    fn caused_by_sources(self, error: &(dyn StdError + 'static)) -> Self {
+        match error.source() {
+            Some(source) => self.caused_by(source),
+            None => self,
+        }
+    }
+}
+
+mapped! {
+    archive::Error => |error: &archive::Error| {
+        let (kind, class, code) = match error.kind() {
+            ArchiveErrorKind::NotFound => (ErrorKind::Archive, Class::User, "archive.not_found"),
+            ArchiveErrorKind::WrongKey => (ErrorKind::Key, Class::User, "archive.wrong_key"),
+            ArchiveErrorKind::Damaged => (ErrorKind::Archive, Class::Permanent, "archive.damaged"),
+            ArchiveErrorKind::Fenced => (ErrorKind::Archive, Class::Fenced, "archive.fenced"),
+            ArchiveErrorKind::Exists => (ErrorKind::Archive, Class::User, "archive.exists"),
+            ArchiveErrorKind::Full => (ErrorKind::Archive, Class::User, "archive.full"),
+            ArchiveErrorKind::Input => (ErrorKind::Archive, Class::Bug, "archive.input"),
+            ArchiveErrorKind::Closed => (ErrorKind::Archive, Class::Retryable, "archive.closed"),
+            _ => (ErrorKind::Archive, Class::Retryable, "archive.storage"),
+        };
+        (kind, Fault::new(class, code, error.to_string()).advise(error.advice()))
+    };
+    JournalError => |error: &JournalError| {
+        let (class, code, advice) = match error.kind() {
+            JournalErrorKind::Full => {
+                (Class::User, "state.full", "free space for the state directory")
+            }
+            JournalErrorKind::Damaged | JournalErrorKind::Unsupported => (
+                Class::Permanent,
+                "state.damaged",
+                "move the state directory away; every recovery point is in the archive",
+            ),
+            _ => (Class::Retryable, "state.storage", "check the disk, then start the engine again"),
+        };
+        (ErrorKind::State, Fault::new(class, code, error.to_string()).advise(advice))
+    };
+    RuntimeError => |error: &RuntimeError| {
+        let (kind, class, code) = match error.kind() {
+            RuntimeErrorKind::Stopped => (ErrorKind::Stopped, Class::Retryable, "engine.stopped"),
+            RuntimeErrorKind::Journal(_) => (ErrorKind::State, Class::Retryable, "state.storage"),
+            RuntimeErrorKind::Graph => (ErrorKind::Plugin, Class::Bug, "plugin.graph"),
+            RuntimeErrorKind::Quarantined | RuntimeErrorKind::UnknownMachine => {
+                (ErrorKind::Plugin, Class::User, "run.quarantined")
+            }
+            _ => (ErrorKind::State, Class::Bug, "run.unknown"),
+        };
+        (kind, Fault::new(class, code, error.to_string()))
+    };
+    LoadError => |error: &LoadError| {
+        let (class, code) = match error.kind() {
+            LoadErrorKind::Missing => (Class::User, "plugin.missing"),
+            LoadErrorKind::OtherAbi => (Class::User, "plugin.other_abi"),
+            LoadErrorKind::Untrusted => (Class::User, "plugin.untrusted"),
+            LoadErrorKind::Manifest | LoadErrorKind::Layout => (Class::Bug, "plugin.broken"),
+            _ => (Class::User, "plugin.not_a_plugin"),
+        };
+        let fault = Fault::new(class, code, error.to_string());
+        (ErrorKind::Plugin, fault.advise("give the path of a Mercury plugin built for this agent"))
+    };
+    InitError => |error: &InitError| (ErrorKind::Plugin, match error {
+        InitError::Refused(document) => message::decode_fault(document),
+        _ => Fault::bug("plugin.init", error.to_string()),
+    });
+    PolicyError => |error: &PolicyError| {
+        (ErrorKind::Plugin, Fault::bug("plugin.policy", error.to_string()))
+    };
+    AcquireError => |error: &AcquireError| match error.kind() {
+        AcquireErrorKind::Closed => (
+            ErrorKind::Stopped,
+            Fault::retryable("engine.stopped", "the engine is shutting down"),
+        ),
+        AcquireErrorKind::Rejected { code, .. } => {
+            (ErrorKind::Operation, Fault::user(code.clone(), error.to_string()))
+        }
+        AcquireErrorKind::Expired { .. } | AcquireErrorKind::WouldWait { .. } => {
+            (ErrorKind::Operation, Fault::retryable("throttle.expired", error.to_string()))
+        }
+        _ => (ErrorKind::Operation, Fault::permanent("throttle.claim", error.to_string())),
+    };
+}
+
+impl From<TaskFault> for Error {
+    fn from(fault: TaskFault) -> Self {
+        let fault = Fault::bug("plugin.task", format!("the plugin gave no answer: {fault}"));
+        Error::new(ErrorKind::Plugin, fault)
+    }
+}
+
+/// A fault that a plugin or a run answered with.
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault.class() {
+            Class::Cancelled => ErrorKind::Cancelled,
+            _ => ErrorKind::Operation,
+        };
+        Error::new(kind, fault)
+    }
+}

@@ -1,0 +1,80 @@
+//! What an engine tells its subscribers while it works.
+
+use fsm_core::{Fault, Progress};
+use plugin_sdk::{ItemId, OperationId, PointId};
+use tokio::sync::broadcast;
+
+use crate::operation::Phase;
+
+/// Something that happened. Told at most once to each subscriber; the truth is in
+/// [`Engine::operations`](crate::Engine::operations) and in the archive.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An operation came to a phase.
+    Phase {
+        /// Which operation.
+        operation: OperationId,
+        /// The phase.
+        phase: Phase,
+    },
+    /// An operation's run entered a state, durably.
+    State {
+        /// Which operation.
+        operation: OperationId,
+        /// The state's name.
+        state: String,
+    },
+    /// A step reported how far it has come.
+    Progress {
+        /// Which operation.
+        operation: OperationId,
+        /// How far.
+        progress: Progress,
+    },
+    /// An attempt at a step failed; another one follows.
+    AttemptFailed {
+        /// Which operation.
+        operation: OperationId,
+        /// Which attempt, counted from 1.
+        attempt: u32,
+        /// Why.
+        fault: Fault,
+    },
+    /// A recovery point exists.
+    Sealed {
+        /// Of which item.
+        item: ItemId,
+        /// The point.
+        point: PointId,
+    },
+    /// An operation's run stands still: its plugin is missing, say, or the state directory is
+    /// full. It goes on after the cause is mended and the engine started again.
+    Stuck {
+        /// Which operation.
+        operation: OperationId,
+        /// Why.
+        why: String,
+    },
+    /// This subscriber was too slow and missed this many events.
+    Lagged(u64),
+}
+
+/// A subscription. Slow readers miss events and are told; they never hold the engine up.
+#[derive(Debug)]
+pub struct Events(pub(crate) broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` after the engine is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Lagged(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

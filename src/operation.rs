@@ -1,0 +1,175 @@
+//! Operations: what somebody asked the engine for.
+
+use std::fmt;
+
+use fsm_core::{Fault, RunId, Timestamp};
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What an operation does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// Makes a recovery point.
+    Backup {
+        /// Of which item.
+        item: ItemId,
+        /// Of which kind.
+        kind: PointKind,
+        /// Whether an unchanged item is backed up all the same.
+        even_if_unchanged: bool,
+    },
+    /// Restores a recovery point.
+    Restore {
+        /// Of which item.
+        item: ItemId,
+        /// Which point.
+        point: PointId,
+        /// Where to, in the workload's terms; `None` is where it came from.
+        target: Option<String>,
+        /// Whether what is there may be replaced.
+        overwrite: Overwrite,
+    },
+}
+
+impl Task {
+    /// The item that it is about.
+    pub fn item(&self) -> &ItemId {
+        match self {
+            Task::Backup { item, .. } | Task::Restore { item, .. } => item,
+        }
+    }
+
+    /// What it does, as one lower-case word.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Task::Backup { .. } => "backup",
+            Task::Restore { .. } => "restore",
+        }
+    }
+}
+
+/// How far an operation has come. The last four are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Phase {
+    /// It is written down.
+    Accepted,
+    /// It is decided what is to be done; it waits for its claims.
+    Queued,
+    /// Its run executes.
+    Running,
+    /// It did its work.
+    Succeeded,
+    /// Nothing needed to be done.
+    Skipped,
+    /// It did not do its work.
+    Failed,
+    /// It was asked to stop, and did.
+    Cancelled,
+}
+
+impl Phase {
+    /// Whether the operation has ended.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Phase::Succeeded | Phase::Skipped | Phase::Failed | Phase::Cancelled)
+    }
+
+    /// The phase as one lower-case word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Phase::Accepted => "accepted",
+            Phase::Queued => "queued",
+            Phase::Running => "running",
+            Phase::Succeeded => "succeeded",
+            Phase::Skipped => "skipped",
+            Phase::Failed => "failed",
+            Phase::Cancelled => "cancelled",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        use Phase::{Accepted, Cancelled, Failed, Queued, Running, Skipped, Succeeded};
+        [Accepted, Queued, Running, Succeeded, Skipped, Failed, Cancelled]
+            .into_iter()
+            .find(|phase| phase.as_str() == word)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What came of an operation that ended well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A recovery point was made.
+    BackedUp {
+        /// The point.
+        point: PointId,
+        /// What it cost.
+        stats: BackupStats,
+    },
+    /// Nothing had changed: a point was made of the data that is in the archive already.
+    Skipped {
+        /// Why, in the plugin's words.
+        reason: String,
+        /// The point that was made.
+        point: PointId,
+        /// The point whose data it has.
+        alias_of: PointId,
+    },
+    /// A point was restored.
+    Restored {
+        /// The point.
+        point: PointId,
+        /// The plugin's report: the data of the state in which its machine ended.
+        report: Value,
+    },
+}
+
+/// What a backup cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BackupStats {
+    /// Bytes that the plugin sent.
+    pub read_bytes: u64,
+    /// Of these, bytes that the archive did not have yet.
+    pub new_bytes: u64,
+    /// What the new bytes take in the archive, compressed and encrypted.
+    pub stored_bytes: u64,
+    /// Chunks of the stream that lay in buffers that the engine had lent: not copied on their way
+    /// from the plugin to the archive.
+    pub lent_chunks: u64,
+    /// Chunks that lay in memory of the plugin's own.
+    pub foreign_chunks: u64,
+}
+
+/// Everything that is known of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OperationStatus {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub task: Task,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The run that carries it out, once it is decided that there is one.
+    pub run: Option<RunId>,
+    /// What came of it, if it ended well.
+    pub outcome: Option<Outcome>,
+    /// Why it did not do its work.
+    pub fault: Option<Fault>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}

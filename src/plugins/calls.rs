@@ -1,0 +1,334 @@
+//! What a step may ask of the engine, and who answers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use archive::{Archive, Epoch, Session};
+use bytes::Bytes;
+use fsm_core::{Environment, Fault, Port, Progress, RunId};
+use futures::future::BoxFuture;
+use plugin_sdk::{
+    ItemId, OperationId, PointId, Receipt, TakeId,
+    abi::{HostCalls, Object, Reply},
+    message::{
+        self, Intent, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use throttle::ByteRate;
+use tokio::sync::broadcast;
+
+use super::streams;
+use crate::{
+    Error,
+    catalog::{Catalog, FinishedStream},
+    convert,
+    events::Event,
+};
+
+/// What all steps share.
+pub(crate) struct Services {
+    pub(crate) catalog: Catalog,
+    pub(crate) archive: Archive,
+    pub(crate) epoch: Epoch,
+    pub(crate) rate: ByteRate,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) tokio: tokio::runtime::Handle,
+    pub(crate) runs: Mutex<BTreeMap<RunId, Arc<Scope>>>,
+}
+
+/// What the steps of one run may touch.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) run: RunId,
+    pub(crate) operation: OperationId,
+    pub(crate) item: ItemId,
+    /// The points that may be read.
+    pub(crate) chain: BTreeSet<PointId>,
+    takes: Mutex<BTreeMap<TakeId, OpenTake>>,
+}
+
+/// A take of this process.
+#[derive(Debug)]
+struct OpenTake {
+    session: Session,
+    opened: BTreeSet<String>,
+    finished: Vec<FinishedStream>,
+}
+
+impl Scope {
+    pub(crate) fn new(
+        run: RunId,
+        operation: OperationId,
+        item: ItemId,
+        chain: impl IntoIterator<Item = PointId>,
+    ) -> Self {
+        let chain = chain.into_iter().collect();
+        Scope { run, operation, item, chain, takes: Mutex::default() }
+    }
+
+    fn takes(&self) -> MutexGuard<'_, BTreeMap<TakeId, OpenTake>> {
+        self.takes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a stream of a take is durable.
+    pub(super) fn stream_finished(&self, take: &TakeId, stream: FinishedStream) {
+        if let Some(take) = self.takes().get_mut(take) {
+            take.finished.push(stream);
+        }
+    }
+}
+
+impl Services {
+    /// What the steps of `run` may touch.
+    pub(crate) fn scope(&self, run: &RunId) -> Result<Arc<Scope>, Fault> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(run)
+            .cloned()
+            .ok_or_else(|| Fault::bug("run.unknown", format!("run {run} belongs to no operation")))
+    }
+
+    /// Lets the steps of a run in.
+    pub(crate) fn admit(&self, scope: Scope) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.insert(scope.run.clone(), Arc::new(scope));
+    }
+
+    /// Forgets a run that has ended.
+    pub(crate) fn forget(&self, run: &RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// The archive's item for `item`, made if it is not there yet.
+    pub(crate) async fn item(&self, item: &ItemId) -> Result<archive::Item, Error> {
+        Ok(self.archive.item(item.as_str()).await?)
+    }
+
+    async fn take_begin(&self, scope: &Scope, begin: TakeBegin) -> Result<TakeBegun, Error> {
+        let (operation, run) = (scope.operation.clone(), scope.run.clone());
+        let now = self.environment.now();
+        let row = self.catalog.begin_take(operation, run, begin.name, now).await?;
+        if let Some(finished) = row.finished {
+            let finished = finished.iter().map(|stream| convert::receipt(&stream.receipt));
+            let finished = Some(finished.collect());
+            return Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished });
+        }
+        let item = self.item(&scope.item).await?;
+        let session = item.begin(archive::Take::new(row.id.as_str(), self.epoch)).await?;
+        let take = OpenTake { session, opened: BTreeSet::new(), finished: Vec::new() };
+        scope.takes().insert(row.id.clone(), take);
+        Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished: None })
+    }
+
+    async fn take_finish(&self, scope: &Scope, finish: TakeFinish) -> Result<Vec<Receipt>, Error> {
+        let finished = {
+            let takes = scope.takes();
+            let take = takes.get(&finish.take).ok_or_else(|| unknown_take(&finish.take))?;
+            if take.finished.len() != take.opened.len() {
+                let message = format!("a stream of take {} was not finished", finish.take);
+                return Err(Fault::retryable("take.unfinished", message).into());
+            }
+            take.finished.clone()
+        };
+        self.catalog.finish_take(finish.take.clone(), finished.clone()).await?;
+        scope.takes().remove(&finish.take);
+        Ok(finished.iter().map(|stream| convert::receipt(&stream.receipt)).collect())
+    }
+
+    fn stream_open(
+        self: &Arc<Self>,
+        scope: &Arc<Scope>,
+        open: StreamOpen,
+    ) -> Result<Object, Error> {
+        let writer = {
+            let mut takes = scope.takes();
+            let take = takes.get_mut(&open.take).ok_or_else(|| unknown_take(&open.take))?;
+            let writer = take.session.stream(open.stream.as_str())?;
+            take.opened.insert(open.stream.clone());
+            writer
+        };
+        Ok(streams::into_archive(Arc::clone(self), Arc::clone(scope), open.take, writer))
+    }
+
+    async fn source_open(&self, scope: &Scope, open: SourceOpen) -> Result<Object, Error> {
+        if !scope.chain.contains(&open.point) {
+            let message = format!("recovery point {} is not part of this restore", open.point);
+            return Err(Fault::bug("source.foreign", message).into());
+        }
+        let item = self.item(&scope.item).await?;
+        let points = item.points().await?;
+        let entry = points.iter().find(|entry| entry.id.as_str() == open.point.as_str());
+        let entry = entry.ok_or_else(|| {
+            let message = format!("recovery point {} is no longer there", open.point);
+            Error::from(Fault::new(fsm_core::Class::Chain, "point.missing", message))
+        })?;
+        let stream = item.read(entry).await?.stream(&open.stream)?;
+        Ok(streams::from_archive(self, stream))
+    }
+
+    async fn seal(&self, scope: &Scope, seal: SealCall) -> Result<PointId, Error> {
+        let point = PointId::new(match seal.key.as_str() {
+            "point" => scope.run.to_string(),
+            key => format!("{}.{key}", scope.run),
+        });
+        let streams =
+            self.catalog.finished_streams(scope.operation.clone(), scope.run.clone()).await?;
+        let receipts = seal.receipts.iter().map(|wanted| {
+            let found = streams.iter().find(|stream| convert::receipt(&stream.receipt) == *wanted);
+            found.map(|stream| stream.receipt.clone()).ok_or_else(|| {
+                let message =
+                    format!("the receipt of stream `{}` was not given by this host", wanted.stream);
+                Fault::bug("seal.receipt", message)
+            })
+        });
+        let receipts: Vec<_> = receipts.collect::<Result<_, _>>()?;
+        let takes: BTreeSet<_> = receipts.iter().map(|receipt| receipt.take.clone()).collect();
+        let item = self.item(&scope.item).await?;
+        item.seal(convert::seal_request(&point, self.epoch, &seal, receipts)?).await?;
+        // The point keeps the bytes from now on. A hold that stays behind after a crash here
+        // costs room, not safety.
+        for take in takes {
+            item.release(&take).await?;
+        }
+        self.tell(Event::Sealed { item: scope.item.clone(), point: point.clone() });
+        Ok(point)
+    }
+}
+
+fn unknown_take(take: &TakeId) -> Error {
+    let message = format!("take {take} was not begun by this attempt");
+    Error::from(Fault::bug("take.unknown", message))
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// The host of one attempt at one step.
+pub(super) struct StepCalls {
+    services: Arc<Services>,
+    scope: Arc<Scope>,
+    port: Arc<dyn Port>,
+}
+
+impl StepCalls {
+    pub(super) fn new(services: Arc<Services>, scope: Arc<Scope>, port: Arc<dyn Port>) -> Self {
+        StepCalls { services, scope, port }
+    }
+
+    /// Serves `work` on the engine's own tasks: whoever waits for it is on a thread of the
+    /// plugin's, which has no part in them.
+    fn serve<Q, A, F>(
+        &self,
+        body: &Bytes,
+        work: impl FnOnce(Arc<Services>, Arc<Scope>, Q) -> F,
+    ) -> BoxFuture<'static, Reply>
+    where
+        Q: DeserializeOwned,
+        A: Into<Answer> + Send + 'static,
+        F: Future<Output = Result<A, Error>> + Send + 'static,
+    {
+        let request = match message::decode::<Q>(body) {
+            Ok(request) => request,
+            Err(fault) => return refuse(&fault),
+        };
+        let (services, scope) = (Arc::clone(&self.services), Arc::clone(&self.scope));
+        let task = self.services.tokio.spawn(work(services, scope, request));
+        Box::pin(async move {
+            match task.await {
+                Ok(Ok(answer)) => answer.into().0,
+                Ok(Err(error)) => Reply::error(message::encode_fault(error.fault())),
+                Err(_) => {
+                    let fault = Fault::interrupted("the engine's task ended before its work");
+                    Reply::error(message::encode_fault(&fault))
+                }
+            }
+        })
+    }
+}
+
+impl HostCalls for StepCalls {
+    fn call(&self, op: &str, body: Bytes) -> BoxFuture<'static, Reply> {
+        match op {
+            call::NOW => answer(Document(self.port.now())),
+            call::PROGRESS => match message::decode::<Progress>(&body) {
+                Ok(progress) => {
+                    self.port.progress(progress);
+                    answer(Document(()))
+                }
+                Err(fault) => refuse(&fault),
+            },
+            call::EFFECT_INTENT => {
+                let port = Arc::clone(&self.port);
+                self.serve(&body, |_, _, intent: Intent| async move {
+                    port.intent(&intent.effect).await?;
+                    Ok(Document(()))
+                })
+            }
+            call::TAKE_BEGIN => self.serve(&body, |services, scope, begin| async move {
+                Ok(Document(services.take_begin(&scope, begin).await?))
+            }),
+            call::TAKE_FINISH => self.serve(&body, |services, scope, finish| async move {
+                Ok(Document(services.take_finish(&scope, finish).await?))
+            }),
+            call::STREAM_OPEN => self.serve(&body, |services, scope, open| async move {
+                services.stream_open(&scope, open)
+            }),
+            call::SOURCE_OPEN => self.serve(&body, |services, scope, open| async move {
+                services.source_open(&scope, open).await
+            }),
+            call::SEAL => self.serve(&body, |services, scope, seal| async move {
+                Ok(Document(services.seal(&scope, seal).await?))
+            }),
+            unknown => {
+                let message = format!("this host does not serve `{unknown}`");
+                let fault = Fault::permanent("host.unknown_call", message);
+                refuse(&fault.advise("upgrade this agent, or use an older plugin"))
+            }
+        }
+    }
+}
+
+/// An answer to a call.
+struct Answer(Reply);
+
+/// An answer that is a document.
+struct Document<T>(T);
+
+impl<T: Serialize> From<Document<T>> for Answer {
+    fn from(Document(body): Document<T>) -> Self {
+        Answer(match message::encode(&body) {
+            Ok(body) => Reply::ok(body),
+            Err(fault) => Reply::error(message::encode_fault(&fault)),
+        })
+    }
+}
+
+impl From<Object> for Answer {
+    fn from(object: Object) -> Self {
+        Answer(match message::encode(&()) {
+            Ok(body) => Reply::ok(body).with(object),
+            Err(fault) => Reply::error(message::encode_fault(&fault)),
+        })
+    }
+}
+
+fn answer(answer: impl Into<Answer>) -> BoxFuture<'static, Reply> {
+    Box::pin(futures::future::ready(answer.into().0))
+}
+
+fn refuse(fault: &Fault) -> BoxFuture<'static, Reply> {
+    Box::pin(futures::future::ready(Reply::error(message::encode_fault(fault))))
+}

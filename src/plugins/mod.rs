@@ -1,0 +1,15 @@
+//! Plugins as the engine uses them: where they come from, what they are asked, how their steps
+//! run.
+//!
+//! A plugin is loaded from a library ([`Plugin::library`]) or linked in ([`Plugin::linked`]); from
+//! then on there is no difference. Each of its workloads is asked through typed requests
+//! ([`workload`]), its machines run as [`remote`] machines of the runtime, and what their steps
+//! ask for is answered by [`calls`], with [`streams`] into and out of the archive.
+
+pub(crate) mod calls;
+mod remote;
+mod source;
+mod streams;
+pub(crate) mod workload;
+
+pub use source::Plugin;

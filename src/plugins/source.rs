@@ -1,0 +1,83 @@
+//! Where a plugin comes from.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use plugin_sdk::{
+    Bundle, PluginManifest, Workload, Workloads,
+    host::{Library, Trust},
+    message,
+};
+use serde_json::Value;
+
+use super::workload::Hosted;
+use crate::{Error, ErrorKind};
+
+/// A plugin to start an engine with, and its configuration.
+///
+/// ```no_run
+/// use mercury::{Plugin, Trust};
+/// use serde_json::json;
+///
+/// let trust = Trust::development("built from this source tree a moment ago");
+/// let plugin = Plugin::library("/opt/mercury/libplugin_sqlite.so", trust)
+///     .config("sqlite", json!({ "directories": ["/srv/databases"] }));
+/// ```
+#[must_use = "a plugin does nothing until an engine is started with it"]
+pub struct Plugin {
+    from: From,
+    config: BTreeMap<String, Value>,
+}
+
+enum From {
+    Library { path: PathBuf, trust: Trust },
+    Linked(fn() -> Library),
+}
+
+impl Plugin {
+    /// A dynamic library, loaded into this process if `trust` allows it. The path is absolute.
+    pub fn library(path: impl Into<PathBuf>, trust: Trust) -> Self {
+        Plugin { from: From::Library { path: path.into(), trust }, config: BTreeMap::new() }
+    }
+
+    /// One workload that is linked into this program.
+    pub fn linked<W: Workload>() -> Self {
+        Plugin::linked_bundle::<(W,)>()
+    }
+
+    /// Several workloads that are linked into this program.
+    pub fn linked_bundle<W: Workloads>() -> Self {
+        Plugin { from: From::Linked(Library::linked::<Bundle<W>>), config: BTreeMap::new() }
+    }
+
+    /// Configures one of its workloads.
+    pub fn config(mut self, workload: impl Into<String>, config: Value) -> Self {
+        self.config.insert(workload.into(), config);
+        self
+    }
+
+    /// Loads and opens it.
+    pub(crate) fn open(self) -> Result<Vec<Hosted>, Error> {
+        let library = match &self.from {
+            From::Library { path, trust } => Library::load(path, trust)?,
+            From::Linked(link) => link(),
+        };
+        let document = library.manifest()?;
+        let manifest: PluginManifest = serde_json::from_slice(&document).map_err(|error| {
+            let message = format!("the manifest of {} cannot be read", library.path().display());
+            let fault = fsm_core::Fault::bug("plugin.manifest", message);
+            Error::new(ErrorKind::Plugin, fault).caused_by(error)
+        })?;
+        let instance = library.init(message::encode(&self.config)?)?;
+        let workloads = manifest.workloads.into_iter();
+        Ok(workloads.map(|manifest| Hosted::new(manifest, instance.clone())).collect())
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            From::Library { path, .. } => write!(f, "Plugin({})", path.display()),
+            From::Linked(_) => f.write_str("Plugin(linked)"),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One workload of a plugin, asked through typed requests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fsm_core::{Fault, Graph};
+use futures::future::BoxFuture;
+use plugin_sdk::{
+    Decision, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest, RunPlan, Wanted,
+    abi::{HostCalls, Reply},
+    host::PluginInstance,
+    message::{self, Request},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{Error, ErrorKind};
+
+/// One workload of a plugin. Clones are the same workload.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosted {
+    manifest: Arc<Manifest>,
+    instance: PluginInstance,
+}
+
+impl Hosted {
+    pub(super) fn new(manifest: Manifest, instance: PluginInstance) -> Self {
+        Hosted { manifest: Arc::new(manifest), instance }
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.manifest.workload
+    }
+
+    /// Plugin and version, as runs are pinned to them.
+    pub(crate) fn origin(&self) -> String {
+        format!("{} {}", self.manifest.plugin, self.manifest.version)
+    }
+
+    pub(super) fn instance(&self) -> &PluginInstance {
+        &self.instance
+    }
+
+    pub(crate) async fn discover(&self) -> Result<Vec<Item>, Error> {
+        let items: Vec<Item> =
+            self.ask(&Request::Discover { workload: self.name().to_owned() }).await?;
+        match items.iter().find(|item| item.id.workload() != self.name()) {
+            Some(stray) => Err(self.broken(format!("it discovered {}, of another one", stray.id))),
+            None => Ok(items),
+        }
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        item: &ItemId,
+        wanted: Wanted,
+        points: Vec<PointMeta>,
+    ) -> Result<Decision, Error> {
+        self.ask(&Request::Decide { item: item.clone(), wanted, points }).await
+    }
+
+    /// The points that a restore of `target` applies, in order.
+    pub(crate) async fn plan(
+        &self,
+        item: &ItemId,
+        points: &[PointMeta],
+        target: &PointId,
+    ) -> Result<Vec<PointMeta>, Error> {
+        let request =
+            Request::Plan { item: item.clone(), points: points.to_vec(), target: target.clone() };
+        let ids: Vec<PointId> = self.ask(&request).await?;
+        let chain = ids.iter().map(|id| {
+            let known = points.iter().find(|point| point.id == *id).cloned();
+            known.ok_or_else(|| self.broken(format!("it planned with the unknown point {id}")))
+        });
+        chain.collect()
+    }
+
+    pub(crate) async fn restore(&self, restore: RestoreRequest) -> Result<RunPlan, Error> {
+        self.ask(&Request::Restore { restore }).await
+    }
+
+    pub(crate) async fn graphs(&self) -> Result<Vec<Graph>, Error> {
+        self.ask(&Request::Machines { workload: self.name().to_owned() }).await
+    }
+
+    /// Asks for something that is not a step: the plugin gets no services for it.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let task = self.instance.start(message::encode(request)?, Arc::new(NoServices));
+        match task.await?.result {
+            Ok(reply) => Ok(message::decode(&reply)?),
+            Err(fault) => Err(message::decode_fault(&fault).into()),
+        }
+    }
+
+    fn broken(&self, what: String) -> Error {
+        let message = format!("workload `{}` broke its contract: {what}", self.name());
+        Error::new(ErrorKind::Plugin, Fault::bug("plugin.contract", message))
+    }
+}
+
+/// The host of requests that change nothing.
+struct NoServices;
+
+impl HostCalls for NoServices {
+    fn call(&self, op: &str, _: Bytes) -> BoxFuture<'static, Reply> {
+        let message = format!("`{op}` is served to steps only");
+        let fault = message::encode_fault(&Fault::bug("host.not_a_step", message));
+        Box::pin(futures::future::ready(Reply::error(fault)))
+    }
+}
