@@ -1,7 +1,8 @@
 //! The thread of one stream: cuts it into chunks, finds the new ones, fills packs with them.
 //!
-//! **Promise.** Memory stays bounded: a few pieces, the pack that is being filled, the packs that
-//! wait. A byte is copied once, into its frame, and only if it is new.
+//! **Promise.** Memory stays bounded: a few pieces, a chunk, the pack that is being filled, the
+//! packs that wait. A piece is let go of before the next one is taken. A byte is copied into its
+//! frame, and only if it is new; those of a chunk that goes on in the next piece are copied before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,8 +56,9 @@ pub(crate) struct CutTask {
     cutter: Cutter,
     squeezer: Squeezer,
     whole: blake3::Hasher,
-    /// The chunk that is being collected, in the pieces that it arrived in.
-    chunk: Vec<Bytes>,
+    /// The chunk that is being collected, as far as it lies in earlier pieces. Copied, because a
+    /// piece may be a buffer that its writer waits for before it writes on.
+    begun: Vec<u8>,
     filling: Option<(PackBuilder, OwnedSemaphorePermit)>,
     slots: Arc<Semaphore>,
     runtime: Handle,
@@ -83,7 +85,7 @@ impl CutTask {
             cutter: Cutter::new(item.chunk_size),
             squeezer: Squeezer::new()?,
             whole: blake3::Hasher::new(),
-            chunk: Vec::new(),
+            begun: Vec::new(),
             filling: None,
             slots: Arc::new(Semaphore::new(PACKS_IN_MEMORY_MAX)),
             runtime: Handle::current(),
@@ -97,30 +99,29 @@ impl CutTask {
     pub(crate) fn run(mut self) -> Result<Cut> {
         while let Some(input) = self.input.blocking_recv() {
             match input {
-                Input::Piece(piece) => self.piece(piece)?,
+                Input::Piece(piece) => self.piece(&piece)?,
                 Input::End => return self.end(),
             }
         }
         Err(Error::new(ErrorKind::Closed, "stream", "it was given up"))
     }
 
-    fn piece(&mut self, mut piece: Bytes) -> Result<()> {
-        self.whole.update(&piece);
+    fn piece(&mut self, piece: &[u8]) -> Result<()> {
+        self.whole.update(piece);
         self.stats.read_bytes += piece.len() as u64;
-        while let Some(end) = self.cutter.find(&piece) {
-            let tail = piece.split_to(end);
-            self.chunk.push(tail);
-            self.end_chunk()?;
+        let mut rest = piece;
+        while let Some(end) = self.cutter.find(rest) {
+            let (tail, next) = rest.split_at(end);
+            self.end_chunk(tail)?;
+            rest = next;
         }
-        if !piece.is_empty() {
-            self.chunk.push(piece);
-        }
+        self.begun.extend_from_slice(rest);
         Ok(())
     }
 
     fn end(mut self) -> Result<Cut> {
-        if !self.chunk.is_empty() {
-            self.end_chunk()?;
+        if !self.begun.is_empty() {
+            self.end_chunk(&[])?;
         }
         self.ship(Checkpoint::Skip)?;
         Ok(Cut {
@@ -131,14 +132,13 @@ impl CutTask {
         })
     }
 
-    fn end_chunk(&mut self) -> Result<()> {
-        let chunk = std::mem::take(&mut self.chunk);
+    /// Ends the chunk that was begun in earlier pieces, if it was, and ends with `tail`.
+    fn end_chunk(&mut self, tail: &[u8]) -> Result<()> {
+        let begun = std::mem::take(&mut self.begun);
         let mut hasher = blake3::Hasher::new_keyed(self.chunk_ids.bytes());
-        for piece in &chunk {
-            hasher.update(piece);
-        }
+        hasher.update(&begun).update(tail);
         let id = short(&hasher.finalize());
-        let length: usize = chunk.iter().map(Bytes::len).sum();
+        let length = begun.len() + tail.len();
         self.stats.chunks += 1;
         let place = match self.find(&id) {
             Some(place) => {
@@ -147,13 +147,13 @@ impl CutTask {
             }
             None => {
                 self.stats.new_raw_bytes += length as u64;
-                self.store(id, &chunk, length)?
+                self.store(id, [&begun, tail], length)?
             }
         };
         push(&mut self.extents, place);
         // The collection keeps its room for the next chunk.
-        self.chunk = chunk;
-        self.chunk.clear();
+        self.begun = begun;
+        self.begun.clear();
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl CutTask {
         pending.or_else(|| self.index().find(id))
     }
 
-    fn store(&mut self, id: ChunkId, chunk: &[Bytes], length: usize) -> Result<Place> {
+    fn store(&mut self, id: ChunkId, chunk: [&[u8]; 2], length: usize) -> Result<Place> {
         let pack_bytes = self.pack_bytes;
         if self.filling.as_ref().is_some_and(|(pack, _)| !pack.has_room(length, pack_bytes)) {
             self.ship(Checkpoint::Write)?;

@@ -89,6 +89,13 @@ impl HoldRecord {
         Self::decode(path, &open_record(&item.data, Magic::HOLD, path, &object)?)
     }
 
+    /// Like [`HoldRecord::load`]. The hold survives a power cut, also if its writer was stopped
+    /// before it could see to that.
+    async fn load_durable(item: &ItemInner, path: &str) -> Result<Self> {
+        item.store.make_durable(path).await?;
+        Self::load(item, path).await
+    }
+
     /// Finds the hold that `receipt` speaks of.
     pub(crate) async fn find(item: &ItemInner, receipt: &Receipt) -> Result<Self> {
         let take = item.paths.take(&item.names, receipt.take.as_str());
@@ -113,8 +120,14 @@ impl HoldRecord {
     pub(crate) async fn all(item: &ItemInner) -> Result<Vec<Self>> {
         let mut holds = Vec::new();
         for object in item.store.list(&item.paths.open()).await? {
-            if open_object(&object.path) == Some(OpenObject::Hold) {
-                holds.push(Self::load(item, &object.path).await?);
+            if open_object(&object.path) != Some(OpenObject::Hold) {
+                continue;
+            }
+            match Self::load_durable(item, &object.path).await {
+                Ok(hold) => holds.push(hold),
+                // Released since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(holds)

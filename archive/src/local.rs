@@ -7,9 +7,10 @@
 //! - A directory made a moment ago by another call, or by a process that died before it could sync,
 //!   is taken as durable because it is there. Here every directory is made, and its parent synced,
 //!   before the first object goes into it; nobody else uses it before that.
-//! - An object that "already exists" may have been linked by a process that died before its sync.
-//!   Here it is synced before the answer is trusted, and opening an archive syncs every directory
-//!   in it once, so that whatever is visible afterwards is also durable.
+//! - An object that "already exists" may have been linked by a process that died before its sync,
+//!   or by a call that was given up before it. Here it is synced before the answer is trusted, and
+//!   so are a point and a hold that were found before anybody is told of them as durable. Opening
+//!   an archive syncs every directory in it once, so that whatever is visible then is durable too.
 //!
 //! Directories can be synced on Unix only. On Windows NTFS keeps directory entries in its own
 //! journal, and nothing more can be done from here.
@@ -83,7 +84,8 @@ impl Directories {
     pub(crate) async fn sync(&self, path: &str) -> Result<()> {
         let file = self.root.join(path);
         blocking(file.clone(), move || {
-            fs::File::open(&file)?.sync_all()?;
+            // Windows flushes only what was opened to be written.
+            fs::File::options().read(true).write(cfg!(windows)).open(&file)?.sync_all()?;
             file.parent().map_or(Ok(()), sync_directory)
         })
         .await

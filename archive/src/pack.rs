@@ -228,14 +228,14 @@ impl PackBuilder {
         stored <= bytes_max && self.raw_length + length as u64 <= PACK_RAW_BYTES_MAX
     }
 
-    /// Adds a chunk, which may lie in several pieces. Returns where it begins in the pack.
+    /// Adds a chunk, which may lie in two pieces. Returns where it begins in the pack.
     pub(crate) fn push(
         &mut self,
         id: ChunkId,
-        pieces: &[Bytes],
+        pieces: [&[u8]; 2],
         squeezer: &mut Squeezer,
     ) -> Result<u64> {
-        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.frame.len() - 1 + length > FRAME_BYTES_MAX {
             self.end_frame(squeezer)?;
         }

@@ -46,6 +46,9 @@ impl Sealer {
     }
 
     pub(crate) fn seal(&self, number: u64, path: &str, payload: &[u8]) -> Result<Vec<u8>> {
+        if payload.len() > RECORD_BYTES_MAX {
+            return Err(Error::input(path, "its record would be too long to be read again"));
+        }
         let mut content = squeezed(payload)?;
         self.key.seal(number, path.as_bytes(), &mut content)?;
         Ok(content)

@@ -39,7 +39,10 @@ pub(crate) async fn seal(item: &ItemInner, request: SealRequest) -> Result<Point
     loop {
         let points = item.log.refresh(item).await?;
         if let Some(found) = points.find(&request.point) {
-            return same_data(&request, found, &points);
+            let found = same_data(&request, found, &points)?;
+            // Whoever put it may have been stopped before it was durable.
+            item.store.make_durable(&item.paths.point(found.seq)).await?;
+            return Ok(found);
         }
         points.fence(request.epoch)?;
         for base in &request.base {
@@ -49,8 +52,11 @@ pub(crate) async fn seal(item: &ItemInner, request: SealRequest) -> Result<Point
             Some(parts) => parts,
             none => none.insert(gather(item, &request, &points).await?),
         };
+        let seq = points.head.checked_add(1).ok_or_else(|| {
+            Error::damaged(item.paths.point(points.head), "it leaves no place for another point")
+        })?;
         let entry = PointEntry {
-            seq: points.head + 1,
+            seq,
             id: request.point.clone(),
             epoch: request.epoch,
             time_unix_ms: request.time_unix_ms,

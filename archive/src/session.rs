@@ -1,6 +1,6 @@
 //! A session: one take's streams on their way into the archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -178,7 +178,7 @@ impl SessionInner {
             // The take has been begun before: its checkpoints are numbered on.
             let objects = self.item.store.list(self.paths.directory()).await?;
             let last = objects.iter().filter_map(|object| decimal(&object.path)).max();
-            self.checkpoint.store(last.unwrap_or(0) + 1, Ordering::Relaxed);
+            self.checkpoint.store(last.unwrap_or(0).saturating_add(1), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -276,9 +276,13 @@ impl SessionInner {
             }
         }
         let bodies: Vec<_> = chosen.into_values().rev().map(|entry| self.packs_of(entry)).collect();
-        let bodies = stream::iter(bodies).buffered(FOOTERS_AT_ONCE);
-        let packs: Vec<_> = bodies.try_collect().await?;
-        Ok(packs.concat())
+        let mut bodies = stream::iter(bodies).buffered(FOOTERS_AT_ONCE);
+        let (mut packs, mut names) = (Vec::new(), HashSet::new());
+        while let Some(found) = bodies.try_next().await? {
+            // The points of an item have most of their packs in common.
+            packs.extend(found.into_iter().filter(|pack| names.insert(pack.name)));
+        }
+        Ok(packs)
     }
 
     async fn packs_of(&self, entry: &PointEntry) -> Result<Vec<PackRef>> {

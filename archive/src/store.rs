@@ -52,12 +52,18 @@ impl Store {
         match self.inner.put_opts(&Path::from(path), payload.into(), options).await {
             Ok(_) => Ok(Put::Created),
             Err(object_store::Error::AlreadyExists { .. }) => {
-                if let Some(directories) = &self.directories {
-                    directories.sync(path).await?;
-                }
+                self.make_durable(path).await?;
                 Ok(Put::Existed)
             }
             Err(error) => Err(Error::store(path, error)),
+        }
+    }
+
+    /// Makes an object durable that was found, which somebody else may have left half done.
+    pub(crate) async fn make_durable(&self, path: &str) -> Result<()> {
+        match &self.directories {
+            Some(directories) => directories.sync(path).await,
+            None => Ok(()),
         }
     }
 

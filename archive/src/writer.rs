@@ -31,7 +31,7 @@ pub struct StreamWriter {
 #[derive(Debug)]
 enum State {
     /// Small so far: nothing has been stored.
-    Small(Vec<Bytes>, usize),
+    Small(Vec<u8>),
     Large(Pipeline),
     /// A call failed or was dropped half-way.
     Failed,
@@ -48,7 +48,7 @@ struct Pipeline {
 
 impl StreamWriter {
     pub(crate) fn new(session: Arc<SessionInner>, name: String) -> Self {
-        Self { session, name, state: State::Small(Vec::new(), 0) }
+        Self { session, name, state: State::Small(Vec::new()) }
     }
 
     /// The stream's name.
@@ -60,8 +60,9 @@ impl StreamWriter {
     /// Appends `bytes` to the stream. Returns when there is room for them, which is long before
     /// they are durable.
     ///
-    /// The bytes are not copied until they are known to be new; `bytes` is let go of soon after the
-    /// next write, or when the stream is finished.
+    /// Only bytes that are new are copied, and those that wait for the next write to end their
+    /// chunk. So `bytes` is let go of soon, whether more is written or not: it may be one of a few
+    /// buffers that the caller fills in turn, however little is in it.
     ///
     /// # Errors
     ///
@@ -73,18 +74,15 @@ impl StreamWriter {
     /// Not cancel safe: how much was taken is not known. The stream has failed.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Small(mut parts, mut length) => {
-                length += bytes.len();
-                parts.push(bytes);
-                if length <= INLINE_BYTES_MAX {
-                    self.state = State::Small(parts, length);
+            State::Small(mut small) => {
+                if small.len() + bytes.len() <= INLINE_BYTES_MAX {
+                    small.extend_from_slice(&bytes);
+                    self.state = State::Small(small);
                     return Ok(());
                 }
-                let mut pipeline = Pipeline::start(Arc::clone(&self.session)).await?;
-                for part in parts {
-                    pipeline = pipeline.send(part).await?;
-                }
-                self.state = State::Large(pipeline);
+                let pipeline = Pipeline::start(Arc::clone(&self.session)).await?;
+                let pipeline = pipeline.send(small.into()).await?;
+                self.state = State::Large(pipeline.send(bytes).await?);
             }
             State::Large(pipeline) => self.state = State::Large(pipeline.send(bytes).await?),
             State::Failed | State::Finished => return Err(self.closed()),
@@ -106,7 +104,7 @@ impl StreamWriter {
     /// [`Item::holds`](crate::Item::holds).
     pub async fn finish(mut self) -> Result<Receipt> {
         let hold = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Small(parts, length) => self.small(&parts, length),
+            State::Small(small) => self.small(small),
             State::Large(pipeline) => self.large(pipeline.finish().await?).await?,
             State::Failed | State::Finished => return Err(self.closed()),
         };
@@ -116,10 +114,9 @@ impl StreamWriter {
         Ok(receipt)
     }
 
-    fn small(&self, parts: &[Bytes], length: usize) -> HoldRecord {
-        let bytes = parts.concat();
+    fn small(&self, bytes: Vec<u8>) -> HoldRecord {
         let hash = StreamHash(*blake3::hash(&bytes).as_bytes());
-        let length = length as u64;
+        let length = bytes.len() as u64;
         let stats = StreamStats {
             read_bytes: length,
             new_raw_bytes: length,

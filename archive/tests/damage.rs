@@ -2,10 +2,10 @@
 
 mod common;
 
-use archive::{Archive, ErrorKind, Key, Level, Result};
+use archive::{Archive, ErrorKind, Key, Level, Result, Take};
 use bytes::Bytes;
 use common::faulty::Faulty;
-use common::{assert_same, backup, key, memory, noise, restore};
+use common::{EPOCH, assert_same, backup, key, memory, noise, restore, write};
 use std::sync::Arc;
 
 fn streams() -> [(&'static str, Bytes); 2] {
@@ -150,6 +150,23 @@ async fn a_damaged_point_hides_no_other_and_stops_no_backup() {
     let point = backup(&item, "p3", &[("s", noise(1, 90_000))]).await.unwrap();
     assert_eq!(point.seq, 3);
     assert_same(&restore(&item, &point, "s").await.unwrap(), &noise(1, 90_000));
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_last_place_of_a_log_is_named_and_nothing_is_put_before_it() {
+    let (store, item) = memory().await;
+    backup(&item, "p1", &[("s", noise(1, 90_000))]).await.unwrap();
+    let names = store.names().await;
+    let last_beside = |name: &String| format!("{}/{}", name.rsplit_once('/').unwrap().0, u64::MAX);
+    let last = last_beside(names.iter().find(|name| name.contains("/points/")).unwrap());
+    store.replace(&last, b"rubbish".to_vec()).await;
+    let error = backup(&item, "p2", &[("s", noise(1, 90_000))]).await.unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::Damaged, last.as_str()));
+    // Among the checkpoints of a take any place that is free will do.
+    let pin = names.iter().find(|name| name.ends_with("/00000000")).unwrap();
+    store.replace(&last_beside(pin), b"rubbish".to_vec()).await;
+    let session = item.begin(Take::new("p1", EPOCH)).await.unwrap();
+    write(&session, "other", &noise(2, 90_000)).await.unwrap();
 }
 
 #[tokio::test]

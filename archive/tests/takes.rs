@@ -5,6 +5,7 @@
 mod common;
 
 use archive::{Archive, ErrorKind, Options, Receipt, Take};
+use bytes::Bytes;
 use common::faulty::Fault;
 use common::{EPOCH, assert_same, backup, key, memory, noise, request, restore, write};
 
@@ -137,4 +138,50 @@ async fn settle(store: &common::faulty::Faulty) {
             tokio::task::spawn_blocking(|| ()).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_hold_that_is_released_while_holds_are_listed_hides_no_other() {
+    let (store, item) = memory().await;
+    let session = item.begin(Take::new("t", EPOCH)).await.unwrap();
+    for name in ["a", "b"] {
+        write(&session, name, &noise(1, 10)).await.unwrap();
+    }
+    // The first call lists, the second reads the first hold.
+    store.fail(2, Fault::Gone);
+    let holds = item.holds().await.unwrap();
+    assert!(store.heal().unwrap().contains("/hold-"));
+    assert_eq!(holds.len(), 1);
+}
+
+/// A buffer of its caller's, counted while somebody holds it.
+struct Lent {
+    bytes: Bytes,
+    _held: std::sync::Arc<()>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_lets_go_of_its_callers_buffers_however_little_is_in_them() {
+    let (_, item) = memory().await;
+    let bytes = noise(1, 400_000);
+    let session = item.begin(Take::new("t", EPOCH)).await.unwrap();
+    let mut writer = session.stream("s").unwrap();
+    let count = std::sync::Arc::new(());
+    for at in (0..bytes.len()).step_by(100) {
+        let lent = Lent { bytes: bytes.slice(at..at + 100), _held: count.clone() };
+        writer.write(Bytes::from_owner(lent)).await.unwrap();
+        // The queue of the cutting thread, and the two ends of it.
+        let held = std::sync::Arc::strong_count(&count) - 1;
+        assert!(held <= 6, "{held} buffers are held after {at} bytes");
+    }
+    writer.finish().await.unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&count), 1);
+    let point = session.seal(request("p")).await.unwrap();
+    assert_same(&restore(&item, &point, "s").await.unwrap(), &bytes);
 }

@@ -6,13 +6,19 @@ mod common;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
 use common::{Services, ask_with, both, until};
+use futures::FutureExt;
 use futures::executor::block_on;
-use plugin_sdk::abi::SinkHandle;
-use plugin_sdk::host::{BufferPool, ChannelSink, ChunkReceiver};
+use plugin_sdk::abi::{
+    BoxFuture, CallError, Cancellation, HostHandle, Object, Reply, SinkError, SinkHandle,
+    SourceHandle, TaskFault,
+};
+use plugin_sdk::host::{BufferPool, ChannelSink, ChunkReceiver, HostCalls, HostSource};
 
 const BUFFERS: usize = 3;
 
@@ -136,4 +142,60 @@ fn a_connection_is_handed_over() {
         near.read_to_string(&mut heard).expect("the plugin closed its end");
         assert_eq!(heard, "hello");
     }
+}
+
+#[test]
+fn a_loan_that_was_filled_with_nothing_is_sent_and_takes_no_room() {
+    let (pool, mut sink, receiver) = channel();
+    for _ in 0..2 * BUFFERS {
+        let buffer = block_on(sink.buffer(1)).expect("a buffer");
+        block_on(sink.send(buffer.freeze(0))).expect("nothing needs no room");
+    }
+    let stats = receiver.stats();
+    assert_eq!((stats.lent, stats.foreign, stats.bytes), (0, 0, 0));
+    assert_eq!(pool.stats().lent, 0);
+    drop(receiver);
+    assert_eq!(block_on(sink.send(Bytes::new())), Err(SinkError::Closed));
+}
+
+/// A host that takes everything and answers nothing.
+struct Silent;
+
+impl HostSource for Silent {
+    fn len(&self) -> u64 {
+        1
+    }
+    fn read_at(&self, _: u64, _: u64) -> BoxFuture<Result<Bytes, CallError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl HostCalls for Silent {
+    fn call(&self, op: &str, _: Bytes) -> BoxFuture<Reply> {
+        let object = match op {
+            "source" => Object::Source(SourceHandle::serve(Self)),
+            _ => {
+                let (sink, receiver) = ChannelSink::new(BufferPool::new(BUFFERS, 1));
+                std::mem::forget(receiver);
+                Object::Sink(SinkHandle::serve(sink))
+            }
+        };
+        Box::pin(std::future::ready(Reply::ok("").with(object)))
+    }
+}
+
+#[test]
+fn the_end_of_the_request_ends_a_read_and_a_finish_that_wait() {
+    let request = Cancellation::new();
+    let host = HostHandle::serve(Arc::new(Silent), request.clone());
+    let object = |op| block_on(host.call(op, "")).expect("a reply").object;
+    let Some(Object::Source(source)) = object("source") else { panic!("a source") };
+    let Some(Object::Sink(sink)) = object("sink") else { panic!("a sink") };
+    let (mut read, mut finish) = (pin!(source.read_at(0, 1)), pin!(sink.finish()));
+    assert!(read.as_mut().now_or_never().is_none());
+    assert!(finish.as_mut().now_or_never().is_none());
+    request.request();
+    let revoked = Some(Err(CallError::Fault(TaskFault::Revoked)));
+    assert_eq!(read.now_or_never(), revoked);
+    assert_eq!(finish.now_or_never(), revoked);
 }

@@ -5,14 +5,15 @@ mod common;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
+use bytes::Bytes;
 use common::{Services, ask, both, until};
 use futures::executor::block_on;
-use plugin_sdk::abi::TaskFault;
-use plugin_sdk::host::{PluginInstance, Task};
+use plugin_sdk::abi::{BoxFuture, Call, Cancellation, Entry, Instance, Place, Reply, TaskFault};
+use plugin_sdk::host::{Library, PluginInstance, Task};
 
 fn start(plugin: &PluginInstance, request: &'static str) -> Task {
     plugin.start(request, Services::new())
@@ -159,4 +160,38 @@ fn an_instance_outlives_its_handles_while_a_request_is_under_way() {
         task.cancel();
         assert_eq!(block_on(task).expect("a reply").result, Err("cancelled".into()));
     }
+}
+
+/// Answers no request, and shows its token to whoever asks.
+struct Inline;
+
+static TOKEN: Mutex<Option<Cancellation>> = Mutex::new(None);
+
+impl Entry for Inline {
+    fn manifest() -> Vec<u8> {
+        Vec::new()
+    }
+    fn init(_: Bytes) -> Result<Box<dyn Instance>, Vec<u8>> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Instance for Inline {
+    fn start(&self, call: Call) -> BoxFuture<Reply> {
+        *TOKEN.lock().expect("no panic under the lock") = Some(call.cancel);
+        Box::pin(std::future::pending())
+    }
+    fn place(&self, _: &Bytes) -> Place {
+        Place::Inline
+    }
+}
+
+#[test]
+fn an_abandoned_inline_job_raises_its_token_too() {
+    let plugin = Library::linked::<Inline>().init("").expect("an instance");
+    let task = start(&plugin, "");
+    let token = TOKEN.lock().expect("no panic under the lock").take().expect("it was started");
+    assert!(!token.is_requested());
+    drop(task);
+    assert!(token.is_requested());
 }

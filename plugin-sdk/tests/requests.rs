@@ -1,4 +1,5 @@
 //! What a host may ask of a plugin, and what it hears when it asks for something else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::sync::{Arc, Mutex};
 
@@ -7,8 +8,8 @@ use fsm_core::{Outcome, StepCall, StepKind, Verdict};
 use futures::{executor::block_on, future::BoxFuture};
 use plugin_sdk::{
     Bundle, Class, Config, Context, Data, Decision, Effect, Fault, Host, Item, ItemId, Machine,
-    Machines, Manifest, OperationId, PluginManifest, PointId, PointKind, PointMeta,
-    RestoreRequest, RunPlan, State, Step, Timestamp, Wanted, Workload,
+    Machines, Manifest, OperationId, PluginManifest, PointId, PointKind, PointMeta, RestoreRequest,
+    RunPlan, State, Step, Timestamp, Wanted, Workload,
     abi::{HostCalls, Reply},
     async_trait, check, go,
     host::{InitError, Library, PluginInstance},
@@ -211,7 +212,8 @@ fn a_request_of_a_newer_form_is_refused_and_an_unknown_field_is_not() {
     let unknown = br#"{"schema":1,"body":{"request":"dance"}}"#;
     let fault = ask_bytes::<()>(Bytes::from_static(unknown), &host).expect_err("refused");
     assert!(fault.chain()[0].contains("dance"), "{fault:?}");
-    let richer = br#"{"schema":1,"new":1,"body":{"request":"discover","workload":"counter","x":2}}"#;
+    let richer =
+        br#"{"schema":1,"new":1,"body":{"request":"discover","workload":"counter","x":2}}"#;
     let items: Vec<Item> = ask_bytes(Bytes::from_static(richer), &host).unwrap();
     assert_eq!(items.len(), 1);
 }

@@ -73,6 +73,7 @@ mod request;
 mod resource;
 mod shared;
 mod snapshot;
+mod wakers;
 
 pub use acquire::Acquire;
 pub use acquire_error::{AcquireError, AcquireErrorKind, Conflict};

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -14,6 +13,7 @@ use crate::clock::{Clock, Instant};
 use crate::core::{Action, Core, Patience, RequestId, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
+use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
     clock: Box<dyn Clock>,
@@ -44,7 +44,7 @@ impl Shared {
         let outcome = event(&mut state.core, now);
         let woken = state.carry_out();
         drop(state);
-        wake(woken);
+        woken.wake();
         outcome
     }
 
@@ -62,7 +62,7 @@ impl Shared {
         }
         let woken = state.carry_out();
         drop(state);
-        wake(woken);
+        woken.wake();
         outcome
     }
 
@@ -94,7 +94,7 @@ impl Shared {
         let woken = state.carry_out();
         drop(state);
         drop(unused);
-        wake(woken);
+        woken.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,8 +105,8 @@ impl Shared {
 
 impl State {
     /// Notes the outcome for every future whose wait is over and returns whom to wake.
-    fn carry_out(&mut self) -> Vec<Waker> {
-        let mut woken = Vec::new();
+    fn carry_out(&mut self) -> Wakers {
+        let mut woken = Wakers::default();
         for action in self.core.take_actions() {
             let (id, outcome) = match action {
                 Action::Grant(id) => (id, Ok(())),
@@ -114,19 +114,10 @@ impl State {
             };
             let before = self.waiting.insert(id, Waiting::Settled(outcome));
             if let Some(Waiting::Parked(waker)) = before {
-                woken.push(waker);
+                woken.call(waker);
             }
         }
         woken
-    }
-}
-
-/// Wakes everybody, also if one of the wakers panics.
-fn wake(woken: Vec<Waker>) {
-    for waker in woken {
-        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-            tracing::error!("a waker panicked; the others are woken nevertheless");
-        }
     }
 }
 

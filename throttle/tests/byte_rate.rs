@@ -5,7 +5,8 @@ mod support;
 
 use std::future::Future;
 use std::num::NonZeroU64;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::executor::LocalPool;
@@ -14,7 +15,7 @@ use futures::task::LocalSpawnExt;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use support::Task;
-use throttle::{ByteRate, Clock, ManualClock, Rate};
+use throttle::{ByteRate, Clock, ManualClock, Rate, Sleep, Sleeping};
 
 fn rate(bytes_per_second: u64, burst_bytes: u64) -> Option<Rate> {
     let rate = Rate::bytes_per_second(NonZeroU64::new(bytes_per_second)?);
@@ -289,4 +290,57 @@ proptest! {
             check_windows(&of_operation, speed, burst);
         }
     }
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker must not panic");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_waking() {
+    let (_, limiter) = limiter(1, 100);
+    assert_eq!(now(limiter.acquire(100)), 100);
+    let mut first = Box::pin(limiter.acquire(100));
+    let waker = Waker::from(Arc::new(PanickingWaker));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut second = waiting(limiter.acquire(100));
+    limiter.set_rate(None);
+    check_granted(&mut second, 100);
+}
+
+/// A waker that is all that keeps a task alive, and the task has a level of its own.
+struct OwningWaker {
+    _level: ByteRate,
+}
+
+impl Wake for OwningWaker {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Keeps no waker, so that the limiter's is the last one.
+struct Forgetful;
+
+impl Sleep for Forgetful {
+    fn sleep(&self, _: Duration) -> Sleeping {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_waker_may_own_a_level_of_the_limiter_that_lets_go_of_it() {
+    let limiter = ByteRate::new(ManualClock::new(), Forgetful);
+    limiter.set_rate(rate(1, 100));
+    assert_eq!(now(limiter.acquire(100)), 100);
+    let mut waits = Box::pin(limiter.acquire(100));
+    let mut poll = || {
+        let waker = Waker::from(Arc::new(OwningWaker { _level: limiter.child() }));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    };
+    poll();
+    poll();
+    drop(waits);
 }

@@ -28,6 +28,8 @@ pub enum Fault {
     DeadAfter,
     /// The disk is full.
     Full,
+    /// Somebody else has removed the object since it was listed.
+    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +97,10 @@ impl Faulty {
 
 fn failure(fault: Fault) -> Error {
     let kind = match fault {
+        Fault::Gone => {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound).into();
+            return Error::NotFound { path: "gone".to_owned(), source };
+        }
         Fault::Full => std::io::ErrorKind::StorageFull,
         _ => std::io::ErrorKind::TimedOut,
     };

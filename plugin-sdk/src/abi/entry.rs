@@ -11,11 +11,11 @@ use abi_stable::prefix_type::WithMetadata;
 use bytes::Bytes;
 
 use super::bytes::AbiBytes;
-use super::exec::{Executor, own, run_on};
+use super::exec::{Executor, own, run_here, run_on};
 use super::guard::contain;
 use super::host_calls::HostHandle;
 use super::log;
-use super::reply::{Reply, TaskFault};
+use super::reply::Reply;
 use super::root::{
     AbiCall, AbiInstance, AbiOutcome, Exported, HostTable_Ref, PluginRoot, PluginRoot_Ref,
     RootProvider,
@@ -183,7 +183,7 @@ unsafe extern "C" fn start(instance: *const (), call: AbiCall) -> AbiTask {
         let answer = match place {
             Place::Own => run_on(&*own(), Box::pin(job), cancel.clone()),
             Place::On(executor) => run_on(&*executor, Box::pin(job), cancel.clone()),
-            Place::Inline => Box::pin(async { Ok::<Reply, TaskFault>(job.await) }),
+            Place::Inline => run_here(Box::pin(job), cancel.clone()),
         };
         AbiTask::new(answer, cancel)
     });

@@ -55,6 +55,28 @@ pub(super) fn run_on(
     Box::pin(Answer { answer, abort, cancel })
 }
 
+/// The same for a job that whoever polls for its answer runs.
+pub(super) fn run_here(
+    job: BoxFuture<Reply>,
+    cancel: Cancellation,
+) -> BoxFuture<Result<Reply, TaskFault>> {
+    let abandoned = Abandoned(cancel);
+    Box::pin(async move {
+        let answer = job.await;
+        drop(abandoned);
+        Ok(answer)
+    })
+}
+
+/// Raises the token of a job that nobody waits for any more, for what the job has started elsewhere.
+struct Abandoned(Cancellation);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
 /// A job that ends in its panic instead of spreading it.
 struct Contained(Option<Abortable<BoxFuture<Reply>>>);
 

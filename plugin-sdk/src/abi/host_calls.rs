@@ -92,23 +92,31 @@ impl AbiHost {
 
 /// The answer, unless the request ends first; what is handed over ends with the request too.
 async fn while_current(
-    mut answer: BoxFuture<Reply>,
+    answer: BoxFuture<Reply>,
     revoked: Cancellation,
 ) -> Result<Reply, TaskFault> {
-    let mut ended = revoked.requested();
-    let mut reply = poll_fn(|cx| {
-        if Pin::new(&mut ended).poll(cx).is_ready() {
-            return Poll::Ready(Err(TaskFault::Revoked));
-        }
-        answer.as_mut().poll(cx).map(Ok)
-    })
-    .await?;
+    let mut reply = unless_revoked(answer, &revoked).await?;
     reply.object = reply.object.map(|object| match object {
         Object::Sink(sink) => Object::Sink(sink.revocable(&revoked)),
         Object::Source(source) => Object::Source(source.revocable(&revoked)),
         descriptor @ Object::Descriptor(_) => descriptor,
     });
     Ok(reply)
+}
+
+/// What `answer` gives, unless the request ends first.
+pub(super) async fn unless_revoked<T>(
+    mut answer: impl Future<Output = T> + Unpin,
+    revoked: &Cancellation,
+) -> Result<T, TaskFault> {
+    let mut ended = revoked.requested();
+    poll_fn(|cx| {
+        if Pin::new(&mut ended).poll(cx).is_ready() {
+            return Poll::Ready(Err(TaskFault::Revoked));
+        }
+        Pin::new(&mut answer).poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// A plugin's way to its host, for the time of one request. Clones are the same handle.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::buffer::{AbiBuffer, Chunk, LentBuffer};
 use super::bytes::AbiBytes;
 use super::guard::{contain, contain_quietly};
+use super::host_calls::unless_revoked;
 use super::reply::{CallError, TaskFault, answer, body};
 use super::task::{AbiPoll, AbiTask, BoxFuture, ForeignTask};
 use super::waker::{AbiWaker, WakerCache, with_waker};
@@ -391,7 +392,7 @@ impl HostSink for Revocable {
         if self.revoked.is_requested() {
             return Box::pin(std::future::ready(Err(CallError::Fault(TaskFault::Revoked))));
         }
-        let finishing = self.sink.start_finish();
-        Box::pin(async { body(finishing.await) })
+        let (finishing, revoked) = (self.sink.start_finish(), self.revoked.clone());
+        Box::pin(async move { body(unless_revoked(finishing, &revoked).await.flatten()) })
     }
 }

@@ -9,6 +9,7 @@ use abi_stable::StableAbi;
 use bytes::Bytes;
 
 use super::guard::{contain, contain_quietly};
+use super::host_calls::unless_revoked;
 use super::reply::{CallError, TaskFault, answer, body};
 use super::task::{AbiTask, BoxFuture, ForeignTask};
 use fsm_core::Cancellation;
@@ -132,10 +133,13 @@ impl SourceHandle {
         offset: u64,
         len: u64,
     ) -> impl Future<Output = Result<Bytes, CallError>> + Send + 'static {
+        let reading = self.start_read(offset, len);
+        async { body(reading.await) }
+    }
+
+    fn start_read(&self, offset: u64, len: u64) -> ForeignTask {
         // SAFETY: the source is not dropped; `read_at` may be called from any thread.
-        let task = unsafe { (self.0.read_at)(self.0.data, offset, len) };
-        let task = ForeignTask::new(task);
-        async { body(task.await) }
+        ForeignTask::new(unsafe { (self.0.read_at)(self.0.data, offset, len) })
     }
 }
 
@@ -154,7 +158,8 @@ impl HostSource for Revocable {
         if self.revoked.is_requested() {
             return Box::pin(std::future::ready(Err(CallError::Fault(TaskFault::Revoked))));
         }
-        Box::pin(self.source.read_at(offset, len))
+        let (reading, revoked) = (self.source.start_read(offset, len), self.revoked.clone());
+        Box::pin(async move { body(unless_revoked(reading, &revoked).await.flatten()) })
     }
 }
 

@@ -4,12 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::bucket::Rate;
 use super::sleep::{Sleep, Sleeping};
 use super::tree::{LevelId, Ticket, Tree, Turn};
 use crate::clock::{Clock, Instant};
+use crate::wakers::Wakers;
 
 /// A limit to how fast bytes move, inside other such limits.
 ///
@@ -84,7 +85,7 @@ impl ByteRate {
     ///
     /// What was taken stays taken. A level that was unlimited starts with a full burst.
     pub fn set_rate(&self, rate: Option<Rate>) {
-        self.change(|tree, id, now, called| tree.set_rate(id, rate, now, called));
+        self.change(|tree, id, now, wakers| tree.set_rate(id, rate, now, wakers));
     }
 
     /// Waits for a turn and takes up to `bytes` at this level and every level above it.
@@ -110,15 +111,15 @@ impl ByteRate {
 
     /// Puts back bytes that were granted and not moved.
     pub fn refund(&self, bytes: u64) {
-        self.change(|tree, id, now, called| tree.refund(id, bytes, now, called));
+        self.change(|tree, id, now, wakers| tree.refund(id, bytes, now, wakers));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Tree, LevelId, Instant, &mut Vec<Waker>)) {
+    fn change(&self, change: impl FnOnce(&mut Tree, LevelId, Instant, &mut Wakers)) {
         let shared = &self.level.shared;
         let now = shared.clock.now();
-        let mut called = Vec::new();
-        change(&mut shared.lock(), self.level.id, now, &mut called);
-        wake(called);
+        let mut wakers = Wakers::default();
+        change(&mut shared.lock(), self.level.id, now, &mut wakers);
+        wakers.wake();
     }
 }
 
@@ -147,13 +148,13 @@ impl Future for AcquireBytes {
         loop {
             let now = shared.clock.now();
             let waker = context.waker().clone();
-            let mut called = Vec::new();
+            let mut wakers = Wakers::default();
             let turn = {
                 let mut tree = shared.lock();
                 let ticket = *this.ticket.get_or_insert_with(|| tree.add_ticket());
-                tree.turn(ticket, this.level.id, this.bytes, now, waker, &mut called)
+                tree.turn(ticket, this.level.id, this.bytes, now, waker, &mut wakers)
             };
-            wake(called);
+            wakers.wake();
             let not_before = match turn {
                 Turn::Granted(bytes) => {
                     this.ticket = None;
@@ -178,9 +179,9 @@ impl Future for AcquireBytes {
 impl Drop for AcquireBytes {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let mut called = Vec::new();
-            self.level.shared.lock().leave(ticket, &mut called);
-            wake(called);
+            let mut wakers = Wakers::default();
+            self.level.shared.lock().leave(ticket, &mut wakers);
+            wakers.wake();
         }
     }
 }
@@ -206,11 +207,5 @@ impl fmt::Debug for Shared {
 impl Drop for Level {
     fn drop(&mut self) {
         self.shared.lock().remove_level(self.id);
-    }
-}
-
-fn wake(called: Vec<Waker>) {
-    for waker in called {
-        waker.wake();
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, Rate};
 use crate::clock::Instant;
+use crate::wakers::Wakers;
 
 /// How long the first in line may hold up the others without taking its turn. A task that
 /// never polls its future again must not stop the node.
@@ -73,10 +74,10 @@ impl Tree {
         id: LevelId,
         rate: Option<Rate>,
         now: Instant,
-        called: &mut Vec<Waker>,
+        wakers: &mut Wakers,
     ) {
         self.level_mut(id).bucket.set_rate(rate, now);
-        called.extend(self.parked.values().map(|parked| parked.waker.clone()));
+        self.call_everybody(wakers);
     }
 
     /// Takes bytes at `id` and every level above it, into debt if need be.
@@ -87,17 +88,11 @@ impl Tree {
     }
 
     /// Puts unused bytes back and calls everybody, since every wait may be shorter.
-    pub(super) fn refund(
-        &mut self,
-        id: LevelId,
-        bytes: u64,
-        now: Instant,
-        called: &mut Vec<Waker>,
-    ) {
+    pub(super) fn refund(&mut self, id: LevelId, bytes: u64, now: Instant, wakers: &mut Wakers) {
         for id in self.path(id) {
             self.level_mut(id).bucket.put_back(bytes, now);
         }
-        called.extend(self.parked.values().map(|parked| parked.waker.clone()));
+        self.call_everybody(wakers);
     }
 
     /// Takes up to `wanted` bytes for `ticket` if it is its turn, else parks it in front of
@@ -109,7 +104,7 @@ impl Tree {
         wanted: u64,
         now: Instant,
         waker: Waker,
-        called: &mut Vec<Waker>,
+        wakers: &mut Wakers,
     ) -> Turn {
         let path = self.path(id);
         let bursts = path.iter().filter_map(|&id| self.level(id).bucket.rate()).map(Rate::burst);
@@ -123,35 +118,45 @@ impl Tree {
             let patience = if is_first { Duration::ZERO } else { PATIENCE };
             let not_before = level.bucket.ready_at(bytes) + patience;
             if now < not_before {
-                self.park(ticket, Parked { level: id, waker }, called);
+                self.park(ticket, Parked { level: id, waker }, wakers);
                 return Turn::NotBefore(not_before);
             }
         }
         for id in path {
             self.level_mut(id).bucket.take(bytes, now);
         }
-        self.leave(ticket, called);
+        self.leave(ticket, wakers);
         Turn::Granted(bytes)
     }
 
     /// Takes a ticket out of its line and calls the one that is first then.
-    pub(super) fn leave(&mut self, ticket: Ticket, called: &mut Vec<Waker>) {
+    pub(super) fn leave(&mut self, ticket: Ticket, wakers: &mut Wakers) {
         if let Some(parked) = self.parked.remove(&ticket) {
             let line = &mut self.level_mut(parked.level).line;
             line.remove(&ticket);
             let first = line.first().copied();
-            let next = first.and_then(|first| self.parked.get(&first));
-            called.extend(next.map(|parked| parked.waker.clone()));
+            if let Some(next) = first.and_then(|first| self.parked.get(&first)) {
+                wakers.call(next.waker.clone());
+            }
+            wakers.let_go(parked.waker);
         }
     }
 
-    fn park(&mut self, ticket: Ticket, parked: Parked, called: &mut Vec<Waker>) {
+    fn park(&mut self, ticket: Ticket, parked: Parked, wakers: &mut Wakers) {
         let before = self.parked.get(&ticket).map(|parked| parked.level);
         if before.is_some_and(|before| before != parked.level) {
-            self.leave(ticket, called);
+            self.leave(ticket, wakers);
         }
         self.level_mut(parked.level).line.insert(ticket);
-        self.parked.insert(ticket, parked);
+        if let Some(before) = self.parked.insert(ticket, parked) {
+            wakers.let_go(before.waker);
+        }
+    }
+
+    fn call_everybody(&self, wakers: &mut Wakers) {
+        for parked in self.parked.values() {
+            wakers.call(parked.waker.clone());
+        }
     }
 
     /// The level and every level above it, from narrow to wide.
