@@ -50,8 +50,8 @@ impl Error {
         Error { kind, fault: Box::new(fault), source: None }
     }
 
-    pub(crate) fn request(code: &str, message: impl Into<String>) -> Self {
-        Error::new(ErrorKind::Request, Fault::user(code, message))
+    pub(crate) fn request(code: &str, message: impl Into<String>, advice: &str) -> Self {
+        Error::new(ErrorKind::Request, Fault::user(code, message).advise(advice))
     }
 
     pub(crate) fn stopped(message: impl Into<String>) -> Self {
@@ -155,30 +155,26 @@ mapped! {
         (kind, Fault::new(class, code, error.to_string()).advise(error.advice()))
     };
     JournalError => |error: &JournalError| {
-        let (class, code, advice) = match error.kind() {
-            JournalErrorKind::Full => {
-                (Class::User, "state.full", "free space for the state directory")
-            }
-            JournalErrorKind::Damaged | JournalErrorKind::Unsupported => (
-                Class::Permanent,
-                "state.damaged",
-                "move the state directory away; every recovery point is in the archive",
-            ),
-            _ => (Class::Retryable, "state.storage", "check the disk, then start the engine again"),
-        };
+        let (class, code, advice) = journal(error.kind());
         (ErrorKind::State, Fault::new(class, code, error.to_string()).advise(advice))
     };
     RuntimeError => |error: &RuntimeError| {
-        let (kind, class, code) = match error.kind() {
-            RuntimeErrorKind::Stopped => (ErrorKind::Stopped, Class::Retryable, "engine.stopped"),
-            RuntimeErrorKind::Journal(_) => (ErrorKind::State, Class::Retryable, "state.storage"),
-            RuntimeErrorKind::Graph => (ErrorKind::Plugin, Class::Bug, "plugin.graph"),
-            RuntimeErrorKind::Quarantined | RuntimeErrorKind::UnknownMachine => {
-                (ErrorKind::Plugin, Class::User, "run.quarantined")
+        let (kind, (class, code, advice)) = match error.kind() {
+            RuntimeErrorKind::Stopped => {
+                let advice = "start the engine again; nothing is lost";
+                (ErrorKind::Stopped, (Class::Retryable, "engine.stopped", advice))
             }
-            _ => (ErrorKind::State, Class::Bug, "run.unknown"),
+            RuntimeErrorKind::Journal(kind) => (ErrorKind::State, journal(kind)),
+            RuntimeErrorKind::Graph => {
+                (ErrorKind::Plugin, (Class::Bug, "plugin.graph", "report it to the plugin's author"))
+            }
+            RuntimeErrorKind::Quarantined | RuntimeErrorKind::UnknownMachine => {
+                let advice = "start the engine with the version of the plugin that began the run";
+                (ErrorKind::Plugin, (Class::User, "run.quarantined", advice))
+            }
+            _ => (ErrorKind::State, (Class::Bug, "run.unknown", "report it, with the log")),
         };
-        (kind, Fault::new(class, code, error.to_string()))
+        (kind, Fault::new(class, code, error.to_string()).advise(advice))
     };
     LoadError => |error: &LoadError| {
         let (class, code) = match error.kind() {
@@ -213,10 +209,27 @@ mapped! {
     };
 }
 
+/// Class, code and advice of what a store answered with.
+fn journal(kind: JournalErrorKind) -> (Class, &'static str, &'static str) {
+    match kind {
+        JournalErrorKind::Full => (Class::User, "state.full", "free space for the state directory"),
+        JournalErrorKind::Damaged | JournalErrorKind::Unsupported => (
+            Class::Permanent,
+            "state.damaged",
+            "move the state directory away; every recovery point is in the archive",
+        ),
+        _ => (Class::Retryable, "state.storage", "check the disk, then start the engine again"),
+    }
+}
+
 impl From<TaskFault> for Error {
     fn from(fault: TaskFault) -> Self {
-        let fault = Fault::bug("plugin.task", format!("the plugin gave no answer: {fault}"));
-        Error::new(ErrorKind::Plugin, fault)
+        let code = match fault {
+            TaskFault::Panicked(_) => "plugin.panicked",
+            _ => "plugin.task",
+        };
+        let fault = Fault::bug(code, format!("the plugin gave no answer: {fault}"));
+        Error::new(ErrorKind::Plugin, fault.advise("report it to the plugin's author"))
     }
 }
 

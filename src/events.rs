@@ -78,3 +78,23 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_subscriber_that_is_too_slow_is_told_how_much_it_missed() {
+        let sender = broadcast::Sender::new(2);
+        let mut events = Events(sender.subscribe());
+        let event = |n: u32| Event::Stuck { operation: OperationId::new("op"), why: n.to_string() };
+        for n in 0..5 {
+            sender.send(event(n)).expect("there is a subscriber");
+        }
+        drop(sender);
+        assert_eq!(events.next().await, Some(Event::Lagged(3)));
+        assert_eq!(events.next().await, Some(event(3)));
+        assert_eq!(events.next().await, Some(event(4)));
+        assert_eq!(events.next().await, None);
+    }
+}

@@ -172,4 +172,6 @@ pub struct OperationStatus {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// When it was asked to stop.
+    pub cancel_at: Option<Timestamp>,
 }

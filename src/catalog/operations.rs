@@ -25,7 +25,7 @@ pub(crate) struct Planned {
     pub(crate) chain: Vec<PointId>,
 }
 
-const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms";
+const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms, cancel_ms";
 
 impl Catalog {
     /// The epoch under which this state directory writes to archives: given once, and kept.
@@ -65,6 +65,7 @@ impl Catalog {
                 fault: None,
                 created_at: at,
                 updated_at: at,
+                cancel_at: None,
             };
             Ok((status, Accepted::New))
         });
@@ -113,6 +114,19 @@ impl Catalog {
         Ok(written.await?)
     }
 
+    /// Notes that somebody wants the operation to stop, unless it has ended.
+    pub(crate) async fn cancel(&self, id: OperationId, at: Timestamp) -> Result<(), Error> {
+        let written = self.store.write(move |tx| {
+            tx.execute(
+                "UPDATE mercury_operation SET cancel_ms = coalesce(cancel_ms, ?2)
+                 WHERE id = ?1 AND phase IN ('accepted', 'queued', 'running')",
+                (id.as_str(), at.as_unix_ms()),
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
+    }
+
     /// The operation `id`.
     pub(crate) async fn operation(
         &self,
@@ -139,21 +153,18 @@ impl Catalog {
 
     /// All operations, oldest first.
     pub(crate) async fn operations(&self) -> Result<Vec<OperationStatus>, Error> {
-        self.list("SELECT * FROM mercury_operation ORDER BY created_ms, id").await
+        self.list("ORDER BY created_ms, id").await
     }
 
     /// Those that have not ended, oldest first.
     pub(crate) async fn unfinished(&self) -> Result<Vec<OperationStatus>, Error> {
-        self.list(
-            "SELECT * FROM mercury_operation WHERE phase IN ('accepted', 'queued', 'running')
-             ORDER BY created_ms, id",
-        )
-        .await
+        self.list("WHERE phase IN ('accepted', 'queued', 'running') ORDER BY created_ms, id").await
     }
 
-    async fn list(&self, from: &'static str) -> Result<Vec<OperationStatus>, Error> {
+    async fn list(&self, which: &'static str) -> Result<Vec<OperationStatus>, Error> {
         let read = self.store.read(move |connection| {
-            let mut select = connection.prepare(&format!("SELECT {COLUMNS} FROM ({from})"))?;
+            let sql = format!("SELECT {COLUMNS} FROM mercury_operation {which}");
+            let mut select = connection.prepare(&sql)?;
             let rows = select.query_map([], status)?;
             Ok::<_, JournalError>(rows.collect::<Result<Vec<_>, _>>()?)
         });
@@ -201,6 +212,7 @@ fn status(row: &Row<'_>) -> Result<OperationStatus, fsm_core::sqlite::rusqlite::
         fault: optional(5)?.map(|text| read(5, &text)).transpose()?,
         created_at: Timestamp::from_unix_ms(row.get(6)?),
         updated_at: Timestamp::from_unix_ms(row.get(7)?),
+        cancel_at: row.get::<_, Option<u64>>(8)?.map(Timestamp::from_unix_ms),
     })
 }
 

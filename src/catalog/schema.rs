@@ -8,7 +8,7 @@ pub(super) const STEPS: &[&str] = &["
     CREATE TABLE mercury_operation (
         id TEXT PRIMARY KEY, verb TEXT NOT NULL, item TEXT NOT NULL, phase TEXT NOT NULL,
         task TEXT NOT NULL, planned TEXT, run TEXT, outcome TEXT, fault TEXT,
-        created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL
+        created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, cancel_ms INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX mercury_operation_unfinished ON mercury_operation (created_ms, id)
         WHERE phase IN ('accepted', 'queued', 'running');
@@ -33,7 +33,8 @@ pub(super) const STEPS: &[&str] = &["
     CREATE VIEW operations AS SELECT
         id, verb, item, phase, run, outcome, fault,
         strftime('%Y-%m-%d %H:%M:%f', created_ms / 1000.0, 'unixepoch') AS created,
-        strftime('%Y-%m-%d %H:%M:%f', updated_ms / 1000.0, 'unixepoch') AS updated
+        strftime('%Y-%m-%d %H:%M:%f', updated_ms / 1000.0, 'unixepoch') AS updated,
+        strftime('%Y-%m-%d %H:%M:%f', cancel_ms / 1000.0, 'unixepoch') AS cancel_asked
         FROM mercury_operation;
     CREATE VIEW items AS SELECT
         item, workload, size_bytes, attributes,

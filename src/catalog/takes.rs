@@ -1,7 +1,7 @@
 //! Takes: each is written down before its first byte.
 
 use fsm_core::{JournalError, RunId, Timestamp, sqlite::rusqlite::OptionalExtension};
-use plugin_sdk::{OperationId, TakeId};
+use plugin_sdk::{ItemId, OperationId, TakeId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -102,5 +102,39 @@ impl Catalog {
             Ok::<_, JournalError>(streams)
         });
         Ok(read.await?)
+    }
+
+    /// The takes of `item` that were begun and not finished, by operations that have ended or by
+    /// `operation`.
+    pub(crate) async fn abandoned_takes(
+        &self,
+        item: ItemId,
+        operation: OperationId,
+    ) -> Result<Vec<TakeId>, Error> {
+        let read = self.store.read(move |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT take.id FROM mercury_take AS take
+                 JOIN mercury_operation AS operation ON operation.id = take.operation
+                 WHERE take.status = 'begun' AND operation.item = ?1 AND (operation.id = ?2
+                 OR operation.phase NOT IN ('accepted', 'queued', 'running'))",
+            )?;
+            let rows = select.query_map((item.as_str(), operation.as_str()), |row| {
+                Ok(TakeId::new(row.get::<_, String>(0)?))
+            })?;
+            Ok::<_, JournalError>(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        Ok(read.await?)
+    }
+
+    /// Notes that the archive keeps nothing of a take any more.
+    pub(crate) async fn release_take(&self, take: TakeId) -> Result<(), Error> {
+        let written = self.store.write(move |tx| {
+            tx.execute(
+                "UPDATE mercury_take SET status = 'released' WHERE id = ?1",
+                [take.as_str()],
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
     }
 }

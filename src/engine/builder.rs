@@ -127,7 +127,7 @@ impl EngineBuilder {
         let catalog = Catalog::new(store)?;
         // A state directory takes its epoch from the time at which it was made: one that replaces
         // a lost one writes under a higher epoch, which fences the other off should it come back.
-        let epoch = Epoch(catalog.epoch(environment.now().as_unix_ms() / 1_000).await?);
+        let epoch = Epoch(catalog.epoch(environment.now().as_unix_ms()).await?);
         let rate = ByteRate::new(SystemClock::new(), environment.clone());
         rate.set_rate(self.bytes_per_second.map(Rate::bytes_per_second));
         let services = Arc::new(Services {
@@ -139,6 +139,7 @@ impl EngineBuilder {
             events: broadcast::Sender::new(EVENTS),
             tokio,
             runs: Mutex::default(),
+            steps: Arc::default(),
         });
         let limits = Limits::new().node("streams", self.streams).node("probes", PROBES);
         let admission = Admission::new(limits, SystemClock::new());
@@ -156,21 +157,22 @@ impl EngineBuilder {
                 tracing::info!(workload = name, origin = workload.origin(), "workload is ready");
                 if workloads.insert(name.clone(), workload).is_some() {
                     let message = format!("two plugins implement the workload `{name}`");
-                    let fault = Fault::user("plugin.duplicate", message);
+                    let fault = Fault::user("plugin.duplicate", message)
+                        .advise("give the engine one of them");
                     return Err(Error::new(ErrorKind::Plugin, fault));
                 }
             }
         }
         let inner = Inner::new(state_dir, services, runtime, admission, workloads);
         let engine = Engine::new(inner);
-        recover::unfinished(&engine).await?;
+        recover::unfinished(&engine.inner).await?;
         Ok(engine)
     }
 }
 
 fn missing(setting: &str) -> Error {
     let message = format!("the engine's builder was given no `{setting}`");
-    Error::request("engine.setting", message)
+    Error::request("engine.setting", message, "call the builder's method of that name")
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -196,8 +198,7 @@ impl fsm_core::Observer for Observe {
                 Event::AttemptFailed { operation, attempt, fault }
             }
             RunEvent::Paused(fault) => Event::Stuck { operation, why: fault.to_string() },
-            RunEvent::Quarantined(why) | RunEvent::Stalled(why) => Event::Stuck { operation, why },
-            // The operation's own end is told when it is durable.
+            // The operation's own end is told when it is durable, and its stand-still by its task.
             _ => return,
         });
     }

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use fsm_core::{Cancellation, Class, Ending, Fault, RunId};
+use fsm_core::{Cancellation, Class, Ending, Fault, RunId, RuntimeError};
 use futures::{
     future::{Either, select},
     pin_mut,
 };
 use plugin_sdk::{
-    Claim, Decision, ItemId, OperationId, PointId, RestoreRequest, RunPlan, Sealed, Wanted,
+    Claim, Decision, ItemId, OperationId, PointId, PointMeta, RestoreRequest, RunPlan, Sealed,
+    Wanted,
 };
 use throttle::{Permit, Priority, Request, Resource};
-use tokio::sync::watch;
 
 use super::{
-    handle::{Engine, Inner, Live},
+    handle::{Engine, Enlisted, Entry, Inner, Points, Stage},
     requests::Operation,
 };
 use crate::{
-    Error,
+    Error, ErrorKind,
     catalog::{Accepted, Planned},
     convert,
     events::Event,
@@ -43,46 +43,98 @@ pub(super) async fn submit(
     let inner = &engine.inner;
     inner.check_open()?;
     inner.workload(task.item())?;
-    let now = inner.services.environment.now();
     let id = id.unwrap_or_else(|| {
+        let now = inner.services.environment.now();
         let unique = inner.services.environment.random() as u32;
         OperationId::new(format!("{}-{}-{unique:08x}", task.verb(), now.as_unix_ms()))
     });
     first_run(&id)?;
-    let (status, accepted) = inner.services.catalog.accept(id.clone(), task.clone(), now).await?;
+    let status = loop {
+        match inner.enlist(&id)? {
+            Enlisted::First(entry) => {
+                // On a task of its own: whoever drops this future must not leave an operation
+                // behind that is accepted and has no task.
+                let accepting = accept(Arc::clone(inner), entry, id.clone(), task.clone());
+                let accepted = inner.services.tokio.spawn(accepting).await;
+                break accepted.map_err(|error| {
+                    Error::stopped("the operation was not accepted").caused_by(error)
+                })??;
+            }
+            Enlisted::Before(mut live) => {
+                // The sender goes if it could not be accepted.
+                let _ = live.stage.wait_for(|stage| *stage != Stage::Submitted).await;
+                if let Some(status) = inner.services.catalog.operation(id.clone()).await? {
+                    break status;
+                }
+            }
+        }
+    };
     if status.task != task {
         let message = format!("operation `{id}` is something else: {}", status.task.verb());
-        return Err(Error::request("operation.id_taken", message));
-    }
-    if accepted == Accepted::New {
-        spawn(engine, status, Origin::New);
+        return Err(Error::request("operation.id_taken", message, "choose another id"));
     }
     Ok(Operation::new(engine.clone(), id))
 }
 
+/// Writes an operation down, and carries it out if it is new.
+async fn accept(
+    inner: Arc<Inner>,
+    entry: Entry,
+    id: OperationId,
+    task: Task,
+) -> Result<OperationStatus, Error> {
+    let now = inner.services.environment.now();
+    match inner.services.catalog.accept(id.clone(), task, now).await {
+        Ok((status, Accepted::New)) => {
+            carry(&inner, entry, status.clone(), Origin::New);
+            Ok(status)
+        }
+        Ok((status, Accepted::Known)) => {
+            inner.live().remove(&id);
+            Ok(status)
+        }
+        Err(error) => {
+            inner.live().remove(&id);
+            Err(error)
+        }
+    }
+}
+
 /// Gives an operation its task.
-pub(super) fn spawn(engine: &Engine, status: OperationStatus, origin: Origin) {
-    let (ended, ending) = watch::channel(false);
-    let cancel = Cancellation::new();
-    let live = Live { cancel: cancel.clone(), ended: ending };
-    engine.inner.live().insert(status.id.clone(), live);
-    let inner = Arc::clone(&engine.inner);
-    engine.inner.services.tokio.spawn(async move {
+pub(super) fn carry(inner: &Arc<Inner>, entry: Entry, status: OperationStatus, origin: Origin) {
+    let Entry { cancel, stage } = entry;
+    stage.send_replace(Stage::Going);
+    let inner = Arc::clone(inner);
+    inner.services.tokio.clone().spawn(async move {
         let id = status.id.clone();
         match execute(&inner, status, origin, &cancel).await {
             Ok(()) => {
                 inner.live().remove(&id);
-                // Nobody may be waiting.
-                let _ = ended.send(true);
+                stage.send_replace(Stage::Ended);
             }
             // It stays among the live ones: it has not ended, and says so at a shutdown.
+            Err(error) if inner.is_closed() => {
+                tracing::debug!(operation = %id, %error, "the operation was stopped");
+            }
             Err(error) => {
-                tracing::warn!(operation = %id, %error, "the operation stands still");
-                let why = error.to_string();
+                let why = reasons(&error);
+                tracing::warn!(operation = %id, why, "the operation stands still");
                 inner.services.tell(Event::Stuck { operation: id, why });
             }
         }
     });
+}
+
+/// An error and everything behind it, in one line.
+fn reasons(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
 }
 
 /// Carries an operation to its end. An error means that it has not ended: it goes on in the next
@@ -122,7 +174,7 @@ enum Halt {
 impl From<Error> for Halt {
     fn from(error: Error) -> Self {
         match error.kind() {
-            crate::ErrorKind::Stopped | crate::ErrorKind::State => Halt::StandsStill(error),
+            ErrorKind::Stopped | ErrorKind::State => Halt::StandsStill(error),
             _ => Halt::Failed(error.fault().clone()),
         }
     }
@@ -134,6 +186,17 @@ impl From<Fault> for Halt {
     }
 }
 
+impl From<RuntimeError> for Halt {
+    /// Whatever keeps the runtime from driving a run, the run is in the journal and goes on in a
+    /// process that has what is missing.
+    fn from(error: RuntimeError) -> Self {
+        Halt::StandsStill(error.into())
+    }
+}
+
+/// What the journal says of a run that was cancelled.
+const CANCELLED: &str = "the operation was cancelled";
+
 /// Does the operation's work; `None` if it was cancelled before a run existed.
 async fn carry_out(
     inner: &Inner,
@@ -143,12 +206,20 @@ async fn carry_out(
 ) -> Result<Option<Outcome>, Halt> {
     let services = &inner.services;
     let id = status.id.clone();
+    let item = status.task.item().clone();
+    // An operation whose plugin is missing waits for it.
+    inner.workload(&item).map_err(Halt::StandsStill)?;
     if status.phase == Phase::Accepted {
-        let work = decide(inner, &status);
-        let Some(decided) = unless_cancelled(cancel, work).await else { return Ok(None) };
+        let Some(decided) = unless_cancelled(cancel, decide(inner, &status)).await else {
+            return Ok(None);
+        };
+        // Not to be cancelled: what was decided is written down whole, or not at all.
         match decided? {
-            Decided::Skipped(outcome) => return Ok(Some(outcome)),
-            Decided::Queued(run) => (status.run, status.phase) = (Some(run), Phase::Queued),
+            Decided::Skip(skip) => return Ok(Some(alias(inner, &status, skip).await?)),
+            Decided::Run(planned) => {
+                status.run = Some(queue(inner, &status, &planned).await?);
+                status.phase = Phase::Queued;
+            }
         }
         services.tell(Event::Phase { operation: id.clone(), phase: Phase::Queued });
     }
@@ -158,36 +229,62 @@ async fn carry_out(
     let planned = services.catalog.planned(id.clone()).await?.ok_or_else(|| {
         Halt::Failed(Fault::bug("operation.no_plan", format!("operation `{id}` has no plan")))
     })?;
-    let item = status.task.item().clone();
-    services.admit(Scope::new(run.clone(), id.clone(), item, planned.chain.iter().cloned()));
+    let scope = Scope::new(run.clone(), id.clone(), item, planned.chain.iter().cloned());
+    let scope = services.admit(scope);
     let held = match origin {
-        Origin::New | Origin::Left(None) => None,
+        Origin::New => None,
         Origin::Left(held) => held,
     };
     let waiting = acquire(inner, &status, &planned.plan, held.as_ref());
-    let Some(permit) = unless_cancelled(cancel, waiting).await else {
-        // The run exists, so it is the graph that says what a cancel does; nothing of it has run.
-        let handle = inner.runtime.cancel(&run, "the operation was cancelled").await;
-        let handle = handle.map_err(Error::from)?;
-        return finish(inner, &status, &run, handle).await;
+    let permit = match unless_cancelled(cancel, waiting).await {
+        Some(Ok(permit)) => permit,
+        Some(Err(error)) => return Err(refused(inner, &run, error).await),
+        None => {
+            // The run exists, so it is the graph that says what a cancel does.
+            let handle = inner.runtime.cancel(&run, CANCELLED).await?;
+            return finish(inner, &status, &run, handle).await;
+        }
     };
-    let permit = permit?;
+    let snapshot = inner.runtime.inspect(&run).await?;
+    let state = snapshot.map(|snapshot| snapshot.state).unwrap_or_default();
+    let entered = Event::State { operation: id.clone(), state };
     let handle = if status.phase == Phase::Running {
-        inner.runtime.resume(&run).await
+        services.tell(entered);
+        // Also a run that waits for an operator: starting the engine again lets it go on.
+        inner.runtime.unpause(&run).await?
     } else {
         let now = services.environment.now();
         services.catalog.advance(id.clone(), Phase::Running, None, None, now).await?;
         services.tell(Event::Phase { operation: id.clone(), phase: Phase::Running });
-        inner.runtime.launch_fresh(&run).await
+        services.tell(entered);
+        inner.runtime.launch_fresh(&run).await?
     };
-    let handle = handle.map_err(Error::from)?;
-    if cancel.is_requested() {
-        // Asked for between the permit and the run.
-        inner.runtime.cancel(&run, "the operation was cancelled").await.map_err(Error::from)?;
+    if unless_cancelled(cancel, handle.end()).await.is_none() {
+        inner.runtime.cancel(&run, CANCELLED).await?;
     }
     let outcome = finish(inner, &status, &run, handle).await;
-    drop((permit, held));
+    // A step that was given up and does not stop keeps what it excludes.
+    services.tokio.spawn(async move {
+        scope.idle().await;
+        drop((permit, held));
+    });
     outcome
+}
+
+/// Ends a run that will never be admitted; nothing of it has run.
+async fn refused(inner: &Inner, run: &RunId, error: Error) -> Halt {
+    let halt = Halt::from(error);
+    if let Halt::Failed(_) = halt {
+        let ended = match inner.runtime.cancel(run, "its claims were refused").await {
+            Ok(handle) => handle.end().await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%run, error, "a run that was refused stays in the journal");
+        }
+        inner.services.forget(run);
+    }
+    halt
 }
 
 /// Waits for the run's end, and says what came of it in the operation's words.
@@ -222,13 +319,22 @@ async fn finish(
         Task::Backup { item, .. } => {
             let Sealed { point } = end.data.decode()?;
             let stats = stats(inner, status, run).await?;
-            inner.points(item).await?;
+            tidy(inner, item, &status.id).await;
             Ok(Some(Outcome::BackedUp { point, stats }))
         }
         Task::Restore { point, .. } => {
             let report = serde_json::from_slice(end.data.as_bytes()).unwrap_or_default();
             Ok(Some(Outcome::Restored { point: point.clone(), report }))
         }
+    }
+}
+
+/// What can be done after a point was made. The point exists, so none of it is a failure.
+async fn tidy(inner: &Inner, item: &ItemId, operation: &OperationId) {
+    let released = inner.services.release_abandoned(item, operation).await;
+    let copied = inner.points(item).await.map(drop);
+    for error in [released, copied].into_iter().filter_map(Result::err) {
+        tracing::warn!(%item, %error, "left for the next backup to tidy up");
     }
 }
 
@@ -251,43 +357,61 @@ async fn stats(inner: &Inner, status: &OperationStatus, run: &RunId) -> Result<B
     Ok(sum)
 }
 
-/// What was decided, durably.
+/// What is to be done.
 enum Decided {
-    Skipped(Outcome),
-    Queued(RunId),
+    Skip(Skip),
+    Run(Planned),
 }
 
-/// Has the workload decide, and journals the decision with the first record of its run.
+/// A backup that needs no run.
+enum Skip {
+    /// A point is to be made of the data of another one.
+    Alias { reason: String, of: PointMeta },
+    /// An earlier process made it, and died before it could say so.
+    Made { point: PointId, of: PointId },
+}
+
+/// Has the workload decide.
 async fn decide(inner: &Inner, status: &OperationStatus) -> Result<Decided, Error> {
     let workload = inner.workload(status.task.item())?;
     let probe = Request::new(status.id.as_str())
         .capacity(Resource::node(), "probes", 1)
         .priority(Priority::Normal);
     let _permit = inner.admission.acquire(probe).await?;
-    let planned = match &status.task {
+    match &status.task {
         Task::Backup { item, kind, even_if_unchanged } => {
+            let points = inner.points(item).await?.readable;
+            let own = point_of(&first_run(&status.id)?);
+            if let Some(made) = points.iter().find(|point| point.id == own)
+                && let Some(of) = &made.alias_of
+            {
+                return Ok(Decided::Skip(Skip::Made { point: own, of: of.clone() }));
+            }
             let mut wanted = Wanted::new(status.id.clone(), *kind);
             if *even_if_unchanged {
                 wanted = wanted.even_if_unchanged();
             }
-            let points = inner.points(item).await?;
             match workload.decide(item, wanted, points.clone()).await? {
-                Decision::Run(plan) => Planned { plan, chain: Vec::new() },
+                Decision::Run(plan) => Ok(Decided::Run(Planned { plan, chain: Vec::new() })),
                 Decision::Skip { reason, unchanged_since } => {
-                    let of = points.iter().find(|point| point.id == unchanged_since);
+                    let of = points.into_iter().find(|point| point.id == unchanged_since);
                     let of = of.ok_or_else(|| {
                         let message =
                             format!("it skips because of unknown point {unchanged_since}");
                         Fault::bug("plugin.contract", message)
                     })?;
-                    return skip(inner, status, item, reason, of).await.map(Decided::Skipped);
+                    Ok(Decided::Skip(Skip::Alias { reason, of }))
                 }
-                _ => return Err(Fault::bug("plugin.contract", "an unknown decision").into()),
+                _ => Err(Fault::bug("plugin.contract", "an unknown decision").into()),
             }
         }
         Task::Restore { item, point, target, overwrite } => {
-            let points = inner.points(item).await?;
+            let Points { readable: points, mut unreadable } = inner.points(item).await?;
             if !points.iter().any(|known| known.id == *point) {
+                if !unreadable.is_empty() {
+                    // It may be one of these; nobody can tell.
+                    return Err(unreadable.swap_remove(0));
+                }
                 let message = format!("item {item} has no recovery point `{point}`");
                 return Err(Fault::user("point.unknown", message)
                     .advise("list the item's points and choose one of them")
@@ -299,38 +423,54 @@ async fn decide(inner: &Inner, status: &OperationStatus) -> Result<Decided, Erro
             let mut request = RestoreRequest::new(status.id.clone(), item.clone(), chain);
             request.target.clone_from(target);
             request.overwrite = *overwrite;
-            Planned { plan: workload.restore(request).await?, chain: ids }
+            let plan = workload.restore(request).await?;
+            Ok(Decided::Run(Planned { plan, chain: ids }))
         }
-    };
+    }
+}
+
+/// Journals the decision together with the first record of its run.
+async fn queue(inner: &Inner, status: &OperationStatus, planned: &Planned) -> Result<RunId, Error> {
     let run = first_run(&status.id)?;
-    let machine = workload.machine_name(&planned.plan.machine);
-    let first = inner.runtime.first_record(run.clone(), &machine, planned.plan.input.clone())?;
-    inner.services.catalog.decided(status.id.clone(), &planned, first).await?;
-    Ok(Decided::Queued(run))
+    let machine = inner.workload(status.task.item())?.machine_name(&planned.plan.machine);
+    let first = inner.runtime.first_record(run.clone(), &machine, planned.plan.input.clone());
+    let first = first.map_err(|error| {
+        let fault =
+            Fault::bug("plugin.contract", "it planned with a machine that it does not have");
+        Error::new(ErrorKind::Plugin, fault).caused_by(error)
+    })?;
+    inner.services.catalog.decided(status.id.clone(), planned, first).await?;
+    Ok(run)
 }
 
 /// Seals the data of an unchanged point again: it is as good as a new one, at a new time.
-async fn skip(
-    inner: &Inner,
-    status: &OperationStatus,
-    item: &ItemId,
-    reason: String,
-    of: &plugin_sdk::PointMeta,
-) -> Result<Outcome, Error> {
-    let services = &inner.services;
-    let point = PointId::new(first_run(&status.id)?.to_string());
+async fn alias(inner: &Inner, status: &OperationStatus, skip: Skip) -> Result<Outcome, Error> {
+    let (services, item) = (&inner.services, status.task.item());
+    let (reason, of) = match skip {
+        Skip::Alias { reason, of } => (reason, of),
+        Skip::Made { point, of } => {
+            let reason = "nothing had changed when an earlier process looked".to_owned();
+            return Ok(Outcome::Skipped { reason, point, alias_of: of });
+        }
+    };
+    let point = point_of(&first_run(&status.id)?);
     let now = services.environment.now();
-    let request = convert::alias_request(&point, services.epoch, of, now)?;
+    let request = convert::alias_request(&point, services.epoch, &of, now)?;
     services.item(item).await?.seal(request).await?;
     services.tell(Event::Sealed { item: item.clone(), point: point.clone() });
-    inner.points(item).await?;
-    Ok(Outcome::Skipped { reason, point, alias_of: of.id.clone() })
+    tidy(inner, item, &status.id).await;
+    Ok(Outcome::Skipped { reason, point, alias_of: of.id })
+}
+
+/// The point that a run makes, or an alias instead of it.
+fn point_of(run: &RunId) -> PointId {
+    PointId::new(run.as_str())
 }
 
 /// Checks that every object that a restore needs is in the archive, before its target is touched.
 async fn verify_present(inner: &Inner, item: &ItemId, chain: &[PointId]) -> Result<(), Error> {
     let archived = inner.services.item(item).await?;
-    let entries = archived.points().await?;
+    let entries = archived.listing().await?.points;
     for id in chain {
         if let Some(entry) = entries.iter().find(|entry| entry.id.as_str() == id.as_str()) {
             archived.read(entry).await?.verify_present().await?;
@@ -392,11 +532,12 @@ pub(super) fn claims(status: &OperationStatus, plan: &RunPlan, part: Part) -> Re
 
 /// The first run of an operation, by its name.
 fn first_run(id: &OperationId) -> Result<RunId, Error> {
-    let valid = !id.as_str().contains('/') && id.as_str().len() <= 180;
+    let valid = !id.as_str().contains('/') && (1..=180).contains(&id.as_str().len());
     let run = valid.then(|| RunId::new(format!("{id}/1")).ok()).flatten();
     run.ok_or_else(|| {
         let message = format!("`{id}` cannot name an operation");
-        Error::request("operation.id", message)
+        let advice = "use 1 to 180 ASCII letters, digits and -_.:@";
+        Error::request("operation.id", message, advice)
     })
 }
 
@@ -404,8 +545,9 @@ fn first_run(id: &OperationId) -> Result<RunId, Error> {
 async fn unless_cancelled<T>(cancel: &Cancellation, work: impl Future<Output = T>) -> Option<T> {
     let cancelled = cancel.requested();
     pin_mut!(work, cancelled);
-    match select(work, cancelled).await {
-        Either::Left((done, _)) => Some(done),
-        Either::Right(((), _)) => None,
+    // What was asked for before the work began comes first.
+    match select(cancelled, work).await {
+        Either::Left(((), _)) => None,
+        Either::Right((done, _)) => Some(done),
     }
 }

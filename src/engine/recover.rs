@@ -1,8 +1,10 @@
 //! What a start does with what an earlier process has left.
 
+use std::sync::Arc;
+
 use super::{
-    execute::{Origin, Part, claims, spawn},
-    handle::Engine,
+    execute::{Origin, Part, carry, claims},
+    handle::{Enlisted, Inner},
 };
 use crate::{Error, operation::Phase};
 
@@ -10,8 +12,8 @@ use crate::{Error, operation::Phase};
 ///
 /// All exclusions are taken back before anything new is admitted. Two operations that cannot both
 /// have held theirs are reported, and the younger one waits like a new one.
-pub(super) async fn unfinished(engine: &Engine) -> Result<(), Error> {
-    let services = &engine.inner.services;
+pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
+    let services = &inner.services;
     let mut left = Vec::new();
     for status in services.catalog.unfinished().await? {
         let mut held = None;
@@ -20,7 +22,7 @@ pub(super) async fn unfinished(engine: &Engine) -> Result<(), Error> {
         {
             let request = claims(&status, &planned.plan, Part::Exclusions);
             if !request.claims().is_empty() {
-                match engine.inner.admission.adopt(request) {
+                match inner.admission.adopt(request) {
                     Ok(permit) => held = Some(permit),
                     Err(error) => {
                         tracing::warn!(operation = %status.id, %error, "exclusions are lost");
@@ -32,7 +34,12 @@ pub(super) async fn unfinished(engine: &Engine) -> Result<(), Error> {
     }
     for (status, held) in left {
         tracing::info!(operation = %status.id, phase = %status.phase, "continuing");
-        spawn(engine, status, Origin::Left(held));
+        if let Enlisted::First(entry) = inner.enlist(&status.id)? {
+            if status.cancel_at.is_some() {
+                entry.cancel.request();
+            }
+            carry(inner, entry, status, Origin::Left(held));
+        }
     }
     Ok(())
 }

@@ -71,8 +71,8 @@ impl BackupRequest {
     ///
     /// # Cancel safety
     ///
-    /// The operation may have been accepted although the future was dropped; asking again under
-    /// the same name finds it.
+    /// The operation may be accepted, and is carried out then, although the future was dropped;
+    /// asking again under the same name finds it.
     pub async fn submit(self) -> Result<Operation, Error> {
         let BackupRequest { engine, id, item, kind, even_if_unchanged } = self;
         let task = Task::Backup { item, kind, even_if_unchanged };
@@ -160,9 +160,9 @@ impl Operation {
     /// Dropping the future changes nothing.
     pub async fn outcome(&self) -> Result<Outcome, Error> {
         let live = self.engine.inner.live().get(&self.id).cloned();
-        if let Some(mut live) = live {
-            // The sender goes with the task, ended or not; the status tells.
-            let _ = live.ended.wait_for(|ended| *ended).await;
+        if let Some(live) = live {
+            // Ended or not: the status tells.
+            live.gone().await;
         }
         let status = self.status().await?;
         match (status.phase, status.outcome, status.fault) {

@@ -8,7 +8,7 @@ use std::{
 
 use archive::{Archive, Epoch, Session};
 use bytes::Bytes;
-use fsm_core::{Environment, Fault, Port, Progress, RunId};
+use fsm_core::{Cancellation, Environment, Fault, Port, Progress, RunId};
 use futures::future::BoxFuture;
 use plugin_sdk::{
     ItemId, OperationId, PointId, Receipt, TakeId,
@@ -19,7 +19,7 @@ use plugin_sdk::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use throttle::ByteRate;
-use tokio::sync::broadcast;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, broadcast};
 
 use super::streams;
 use crate::{
@@ -39,6 +39,8 @@ pub(crate) struct Services {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) tokio: tokio::runtime::Handle,
     pub(crate) runs: Mutex<BTreeMap<RunId, Arc<Scope>>>,
+    /// Held, for reading, by every step that may still be at work in a plugin.
+    pub(crate) steps: Arc<RwLock<()>>,
 }
 
 /// What the steps of one run may touch.
@@ -50,6 +52,8 @@ pub(crate) struct Scope {
     /// The points that may be read.
     pub(crate) chain: BTreeSet<PointId>,
     takes: Mutex<BTreeMap<TakeId, OpenTake>>,
+    /// One step at a time.
+    turn: Arc<AsyncMutex<()>>,
 }
 
 /// A take of this process.
@@ -68,7 +72,12 @@ impl Scope {
         chain: impl IntoIterator<Item = PointId>,
     ) -> Self {
         let chain = chain.into_iter().collect();
-        Scope { run, operation, item, chain, takes: Mutex::default() }
+        Scope { run, operation, item, chain, takes: Mutex::default(), turn: Arc::default() }
+    }
+
+    /// Waits until no job of the run is at work in its plugin.
+    pub(crate) async fn idle(&self) {
+        drop(self.turn.lock().await);
     }
 
     fn takes(&self) -> MutexGuard<'_, BTreeMap<TakeId, OpenTake>> {
@@ -93,9 +102,11 @@ impl Services {
     }
 
     /// Lets the steps of a run in.
-    pub(crate) fn admit(&self, scope: Scope) {
+    pub(crate) fn admit(&self, scope: Scope) -> Arc<Scope> {
+        let scope = Arc::new(scope);
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(scope.run.clone(), Arc::new(scope));
+        runs.insert(scope.run.clone(), Arc::clone(&scope));
+        scope
     }
 
     /// Forgets a run that has ended.
@@ -148,6 +159,7 @@ impl Services {
     fn stream_open(
         self: &Arc<Self>,
         scope: &Arc<Scope>,
+        ended: Cancellation,
         open: StreamOpen,
     ) -> Result<Object, Error> {
         let writer = {
@@ -157,7 +169,8 @@ impl Services {
             take.opened.insert(open.stream.clone());
             writer
         };
-        Ok(streams::into_archive(Arc::clone(self), Arc::clone(scope), open.take, writer))
+        let (services, scope) = (Arc::clone(self), Arc::clone(scope));
+        Ok(streams::into_archive(services, scope, ended, open.take, writer))
     }
 
     async fn source_open(&self, scope: &Scope, open: SourceOpen) -> Result<Object, Error> {
@@ -166,7 +179,8 @@ impl Services {
             return Err(Fault::bug("source.foreign", message).into());
         }
         let item = self.item(&scope.item).await?;
-        let points = item.points().await?;
+        // Damage in another point is no reason to refuse this one.
+        let points = item.listing().await?.points;
         let entry = points.iter().find(|entry| entry.id.as_str() == open.point.as_str());
         let entry = entry.ok_or_else(|| {
             let message = format!("recovery point {} is no longer there", open.point);
@@ -205,6 +219,35 @@ impl Services {
     }
 }
 
+impl Services {
+    /// Lets go of what takes of `item` left in the archive that nobody will finish any more.
+    /// Called once a later take is sealed: until then what they stored saves storing it again.
+    ///
+    /// A take with a finished stream is kept: its bytes were acknowledged, and whoever sent them
+    /// may not have them any more.
+    pub(crate) async fn release_abandoned(
+        &self,
+        item: &ItemId,
+        operation: &OperationId,
+    ) -> Result<(), Error> {
+        let abandoned = self.catalog.abandoned_takes(item.clone(), operation.clone()).await?;
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let archived = self.item(item).await?;
+        let holds = archived.holds().await?;
+        for take in abandoned {
+            if holds.iter().any(|hold| hold.receipt.take.as_str() == take.as_str()) {
+                tracing::warn!(%take, "acknowledged bytes of an unfinished take stay held");
+                continue;
+            }
+            archived.release(&archive::TakeId::new(take.as_str())).await?;
+            self.catalog.release_take(take).await?;
+        }
+        Ok(())
+    }
+}
+
 fn unknown_take(take: &TakeId) -> Error {
     let message = format!("take {take} was not begun by this attempt");
     Error::from(Fault::bug("take.unknown", message))
@@ -217,15 +260,35 @@ impl fmt::Debug for Services {
 }
 
 /// The host of one attempt at one step.
+///
+/// It lives until the plugin's job has ended, however it ends: a job that was given up goes on
+/// until its next `await`. Until then no other step of its run begins.
 pub(super) struct StepCalls {
     services: Arc<Services>,
     scope: Arc<Scope>,
     port: Arc<dyn Port>,
+    /// Requested once the job has ended: nobody reads or writes its streams any more.
+    ended: Cancellation,
+    _turn: OwnedMutexGuard<()>,
+    _step: OwnedRwLockReadGuard<()>,
+}
+
+impl Drop for StepCalls {
+    fn drop(&mut self) {
+        self.ended.request();
+    }
 }
 
 impl StepCalls {
-    pub(super) fn new(services: Arc<Services>, scope: Arc<Scope>, port: Arc<dyn Port>) -> Self {
-        StepCalls { services, scope, port }
+    /// Waits until the job of the run's step before this one has ended.
+    pub(super) async fn begin(
+        services: Arc<Services>,
+        scope: Arc<Scope>,
+        port: Arc<dyn Port>,
+    ) -> Self {
+        let _turn = Arc::clone(&scope.turn).lock_owned().await;
+        let _step = Arc::clone(&services.steps).read_owned().await;
+        StepCalls { services, scope, port, ended: Cancellation::new(), _turn, _step }
     }
 
     /// Serves `work` on the engine's own tasks: whoever waits for it is on a thread of the
@@ -283,9 +346,12 @@ impl HostCalls for StepCalls {
             call::TAKE_FINISH => self.serve(&body, |services, scope, finish| async move {
                 Ok(Document(services.take_finish(&scope, finish).await?))
             }),
-            call::STREAM_OPEN => self.serve(&body, |services, scope, open| async move {
-                services.stream_open(&scope, open)
-            }),
+            call::STREAM_OPEN => {
+                let ended = self.ended.clone();
+                self.serve(&body, |services, scope, open| async move {
+                    services.stream_open(&scope, ended, open)
+                })
+            }
             call::SOURCE_OPEN => self.serve(&body, |services, scope, open| async move {
                 services.source_open(&scope, open).await
             }),

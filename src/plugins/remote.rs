@@ -61,7 +61,7 @@ impl RemoteMachine {
             Request::Step { operation: scope.operation.clone(), item: scope.item.clone(), call };
         let request = message::encode(&request)?;
         let cancellation = port.cancellation();
-        let calls = StepCalls::new(Arc::clone(&self.services), scope, port);
+        let calls = StepCalls::begin(Arc::clone(&self.services), scope, port).await;
         let task = self.workload.instance().start(request, Arc::new(calls));
         let canceller = task.canceller();
         let cancelled = async move {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use archive::{StreamReader, StreamWriter};
 use bytes::Bytes;
-use fsm_core::Fault;
-use futures::future::BoxFuture;
+use fsm_core::{Cancellation, Fault};
+use futures::future::{BoxFuture, Either, select};
 use plugin_sdk::{
     TakeId,
     abi::{CallError, HostSource, Object, SinkHandle, SourceHandle},
@@ -25,17 +25,25 @@ use crate::{Error, catalog::FinishedStream, convert};
 const BUFFERS: usize = 4;
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A sink for the plugin; what it is sent goes to `writer`.
+/// A sink for the plugin; what it is sent goes to `writer`, until its step has `ended`.
 pub(super) fn into_archive(
     services: Arc<Services>,
     scope: Arc<Scope>,
+    ended: Cancellation,
     take: TakeId,
     writer: StreamWriter,
 ) -> Object {
     let (sink, mut chunks) = ChannelSink::new(BufferPool::new(BUFFERS, BUFFER_BYTES));
     let tokio = services.tokio.clone();
     tokio.spawn(async move {
-        let stored = store(&services, writer, &mut chunks).await;
+        let stored = {
+            let storing = std::pin::pin!(store(&services, writer, &mut chunks));
+            match select(storing, ended.requested()).await {
+                Either::Left((stored, _)) => stored,
+                // What is queued would wait for its turn at the byte rate, for nobody.
+                Either::Right(_) => Err(Fault::interrupted("its step has ended").into()),
+            }
+        };
         let receipt = stored.and_then(|receipt| {
             let given = convert::receipt(&receipt);
             let stats = chunks.stats();
