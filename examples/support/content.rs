@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Result};
 
@@ -21,7 +23,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 ///
 /// Those of opening the database and reading all of it.
 pub fn table_hashes(path: &Path) -> Result<BTreeMap<String, String>> {
-    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut connection = open_to_read(path)?;
     let moment = connection.transaction()?;
     let mut hashes = BTreeMap::new();
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
@@ -39,6 +41,23 @@ pub fn table_hashes(path: &Path) -> Result<BTreeMap<String, String>> {
         hashes.insert(name, hash_rows(&moment, &sql)?);
     }
     Ok(hashes)
+}
+
+/// What `PRAGMA integrity_check` says: `ok`, or the first thing that is wrong.
+///
+/// # Errors
+///
+/// Those of opening the database and reading all of it.
+pub fn check_integrity(path: &Path) -> Result<String> {
+    open_to_read(path)?.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+}
+
+/// Opens somebody's database: nothing is written to it, not even what its log holds already.
+fn open_to_read(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
 }
 
 fn primary_key(connection: &Connection, table: &str) -> Result<String> {

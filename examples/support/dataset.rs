@@ -35,6 +35,7 @@ const SCHEMA: &str = "
     INSERT INTO progress VALUES (1, 0);";
 
 const BATCH_ORDERS: i64 = 2_000;
+const DOCUMENTS_AT_ONCE: i64 = 4_000;
 const ORDERS_A_CUSTOMER: i64 = 8;
 const FIRST_ORDER_AT: i64 = 1_700_000_000;
 
@@ -88,6 +89,16 @@ pub fn change_newest(path: &Path, fraction: f64) -> Result<()> {
     settle(connection)
 }
 
+/// How a table of documents with random keys is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Scattered {
+    /// The rows lie in the order in which they came; a unique index over the random keys is
+    /// hit at random.
+    Index,
+    /// The rows themselves lie in the order of the random keys.
+    Rows,
+}
+
 /// Creates a database of about `target_bytes` whose every insert goes to a random place.
 ///
 /// # Errors
@@ -96,25 +107,88 @@ pub fn change_newest(path: &Path, fraction: f64) -> Result<()> {
 pub fn create_scattered(
     path: &Path,
     target_bytes: u64,
+    progress: impl FnMut(u64, u64),
+) -> Result<()> {
+    create_scattered_as(path, Scattered::Rows, target_bytes, progress)
+}
+
+/// Creates a database of about `target_bytes` with random keys, laid out as `layout` says.
+///
+/// # Errors
+///
+/// Those of SQLite; a file at `path` is one.
+pub fn create_scattered_as(
+    path: &Path,
+    layout: Scattered,
+    target_bytes: u64,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<()> {
-    let schema = "CREATE TABLE documents (uuid TEXT PRIMARY KEY, title TEXT NOT NULL,
-        body TEXT NOT NULL) WITHOUT ROWID";
-    let mut connection = open_new(path, schema)?;
+    let mut connection = open_new(
+        path,
+        match layout {
+            Scattered::Index => {
+                "CREATE TABLE documents (number INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,
+                     title TEXT NOT NULL, body TEXT NOT NULL)"
+            }
+            Scattered::Rows => {
+                "CREATE TABLE documents (number INTEGER NOT NULL, uuid TEXT PRIMARY KEY,
+                     title TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID"
+            }
+        },
+    )?;
     // The whole tree is hit at random, so the cache holds the whole tree.
     connection.pragma_update(None, "cache_size", -512_000)?;
-    let mut random = Random::new(0x5ca7_7e7e);
+    let mut documents = 0;
     while size(&connection)? < target_bytes {
-        let transaction = connection.transaction()?;
-        let mut insert = transaction.prepare("INSERT INTO documents VALUES (?1, ?2, ?3)")?;
-        for _ in 0..4_000 {
-            insert.execute(params![random.uuid(), random.words(5), random.payload(700)])?;
-        }
-        drop(insert);
-        transaction.commit()?;
+        add_documents(&mut connection, documents, DOCUMENTS_AT_ONCE)?;
+        documents += DOCUMENTS_AT_ONCE;
         progress(size(&connection)?, target_bytes);
     }
     settle(connection)
+}
+
+/// Adds `fraction` as many documents again to a database with random keys.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn append_scattered(path: &Path, fraction: f64) -> Result<()> {
+    let mut connection = open(path)?;
+    let newest = newest_document(&connection)?;
+    let count = scaled(newest.unsigned_abs(), fraction).cast_signed();
+    add_documents(&mut connection, newest, count)?;
+    settle(connection)
+}
+
+/// Rewrites the newest `fraction` of the documents in place, to the same size.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn change_newest_scattered(path: &Path, fraction: f64) -> Result<()> {
+    let connection = open(path)?;
+    let newest = newest_document(&connection)?;
+    let first = newest - scaled(newest.unsigned_abs(), fraction).cast_signed();
+    let change = "UPDATE documents SET body = replace(replace(body, 'e', 'E'), 'a', 'e')
+        WHERE number > ?1";
+    connection.execute(change, [first])?;
+    settle(connection)
+}
+
+fn add_documents(connection: &mut Connection, newest: i64, count: i64) -> Result<()> {
+    let mut random = Random::new(0x5ca7_7e7e ^ newest.unsigned_abs());
+    let transaction = connection.transaction()?;
+    let mut insert = transaction
+        .prepare("INSERT INTO documents (number, uuid, title, body) VALUES (?1, ?2, ?3, ?4)")?;
+    for number in newest + 1..=newest + count {
+        insert.execute(params![number, random.uuid(), random.words(5), random.payload(700)])?;
+    }
+    drop(insert);
+    transaction.commit()
+}
+
+fn newest_document(connection: &Connection) -> Result<i64> {
+    connection.query_row("SELECT ifnull(max(number), 0) FROM documents", [], |row| row.get(0))
 }
 
 /// Commits small transactions until `stop` says so, and returns how many.
