@@ -127,7 +127,9 @@ async fn backup(engine: &Engine) -> (Duration, PointId, BackupStats) {
     let backup = engine.backup(&item.id).even_if_unchanged().submit().await;
     let outcome = backup.expect("the engine accepts it").outcome().await.expect("it succeeds");
     let took = begun.elapsed();
-    let Outcome::BackedUp { point, stats } = outcome else { panic!("not a backup: {outcome:?}") };
+    let Outcome::BackedUp { point, stats, .. } = outcome else {
+        panic!("not a backup: {outcome:?}")
+    };
     assert_eq!(stats.foreign_chunks, 0, "no chunk is copied between plugin and archive");
     (took, point, stats)
 }

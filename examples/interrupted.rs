@@ -81,7 +81,7 @@ async fn main() -> Result<(), Report> {
     let engine = start(&arguments, &place, "interrupted").await?;
     let left = OperationId::new(OPERATION);
     let finished = watch(&engine, "the same backup", engine.operation(&left)).await?;
-    let Outcome::BackedUp { point, stats } = finished.outcome else {
+    let Outcome::BackedUp { point, stats, .. } = finished.outcome else {
         return Err(Report::new(format!("the backup ended as {:?}", finished.outcome)));
     };
     let after = packs(&place.at("interrupted/archive"))?;

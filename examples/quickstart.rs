@@ -109,9 +109,6 @@ async fn your_own(arguments: &Arguments, place: &Place, path: &Path) -> Result<(
 
     println!("Second backup: only if something was committed in between.");
     let second = back_up(&engine, &item, "second", &mut ledger).await?;
-    if let Outcome::BackedUp { .. } = second {
-        println!("  it was made because the plugin could not prove that nothing was committed\n");
-    }
 
     let copy = place.at("restored.db");
     println!("The second backup is restored to {}.", copy.display());
@@ -166,8 +163,9 @@ async fn back_up(
     let Watched { outcome, took } =
         watch(engine, &format!("{name} backup"), engine.backup(item).id(name).submit()).await?;
     match &outcome {
-        Outcome::BackedUp { stats, .. } => println!(
-            "  {} read, {} of it new ({}), {} stored\n",
+        Outcome::BackedUp { stats, reason, .. } => println!(
+            "  because {}\n  {} read, {} of it new ({}), {} stored\n",
+            reason.as_deref().unwrap_or("it was asked for"),
             bytes(stats.read_bytes),
             bytes(stats.new_bytes),
             percent(stats.new_bytes, stats.read_bytes),

@@ -93,7 +93,7 @@ async fn back_up_and_restore(
     copy: &Path,
 ) -> Result<BackupStats, Report> {
     let backup = watch(engine, "backup", engine.backup(item).submit()).await?;
-    let Outcome::BackedUp { point, stats } = backup.outcome else {
+    let Outcome::BackedUp { point, stats, .. } = backup.outcome else {
         return Err(Report::new(format!("the backup ended as {:?}", backup.outcome)));
     };
     let target = copy.to_str().ok_or_else(|| Report::new("a path is not UTF-8"))?;

@@ -42,12 +42,20 @@ pub struct Error {
     kind: ErrorKind,
     // Boxed, so that the success path does not carry the size of the failures.
     fault: Box<Fault>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    cause: Option<Cause>,
+}
+
+#[derive(Debug)]
+enum Cause {
+    /// What the error comes from.
+    Behind(Box<dyn StdError + Send + Sync>),
+    /// A part's error whose text is this error's text; what it comes from is behind it.
+    SameText(Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, fault: Fault) -> Self {
-        Error { kind, fault: Box::new(fault), source: None }
+        Error { kind, fault: Box::new(fault), cause: None }
     }
 
     pub(crate) fn request(code: &str, message: impl Into<String>, advice: &str) -> Self {
@@ -60,7 +68,7 @@ impl Error {
     }
 
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.cause = Some(Cause::Behind(source.into()));
         self
     }
 
@@ -98,7 +106,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.fault.message())?;
-        if self.source.is_none() {
+        if self.cause.is_none() {
             for cause in self.fault.chain() {
                 write!(f, ": {cause}")?;
             }
@@ -109,7 +117,10 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|source| &**source as _)
+        match self.cause.as_ref()? {
+            Cause::Behind(error) => Some(&**error),
+            Cause::SameText(error) => error.source(),
+        }
     }
 }
 
@@ -119,7 +130,9 @@ macro_rules! mapped {
         impl From<$error> for Error {
             fn from(error: $error) -> Self {
                 let (kind, fault): (ErrorKind, Fault) = $map(&error);
-                Error::new(kind, fault.caused_by_sources(&error)).caused_by(error)
+                let mut mapped = Error::new(kind, fault.caused_by_sources(&error));
+                mapped.cause = Some(Cause::SameText(Box::new(error)));
+                mapped
             }
         }
     )+ };

@@ -65,3 +65,8 @@ pub use plugin_sdk::{
     Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, host::Trust,
 };
 pub use plugins::Plugin;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -111,11 +111,15 @@ impl fmt::Display for Phase {
 #[non_exhaustive]
 pub enum Outcome {
     /// A recovery point was made.
+    #[non_exhaustive]
     BackedUp {
         /// The point.
         point: PointId,
         /// What it cost.
         stats: BackupStats,
+        /// Why it was made, in the plugin's words.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Nothing had changed: a point was made of the data that is in the archive already.
     Skipped {

@@ -4,7 +4,6 @@ use std::fmt;
 
 use fsm_core::{Data, Fault, Machine, State};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{ItemId, PointId, PointKind, PointMeta};
 
@@ -12,6 +11,12 @@ use crate::{ItemId, PointId, PointKind, PointMeta};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OperationId(String);
+
+impl From<&str> for OperationId {
+    fn from(id: &str) -> Self {
+        OperationId(id.to_owned())
+    }
+}
 
 impl OperationId {
     /// Wraps the id.
@@ -119,9 +124,9 @@ pub struct RunPlan {
     pub input: Data,
     /// What must be held before it starts.
     pub claims: Vec<Claim>,
-    /// Where the item stands now; compared with a later one to see whether it changed.
-    #[serde(default)]
-    pub change_token: Option<Value>,
+    /// Why it is done, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl RunPlan {
@@ -139,7 +144,7 @@ impl RunPlan {
             machine: M::NAME.to_owned(),
             input: Data::encode(&input)?,
             claims: Vec::new(),
-            change_token: None,
+            reason: None,
         })
     }
 
@@ -150,10 +155,10 @@ impl RunPlan {
         self
     }
 
-    /// Adds where the item stands now.
+    /// Says why it is done, for people.
     #[must_use]
-    pub fn change_token(mut self, token: Value) -> Self {
-        self.change_token = Some(token);
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
         self
     }
 }

@@ -34,7 +34,8 @@ pub struct Manifest {
     /// The workload's configuration as a JSON Schema; null if it takes none.
     #[serde(default)]
     pub config_schema: Value,
-    /// The kinds of work that it does, which of them may run together, and how much of it.
+    /// The kinds of work that it does, which of them may run together, and how much of it. Left
+    /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
 }

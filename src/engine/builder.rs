@@ -17,6 +17,7 @@ use throttle::{Admission, ByteRate, Limits, Rate, SystemClock};
 use tokio::{runtime::Handle, sync::broadcast};
 
 use super::{
+    claims::policy,
     environment::TokioEnvironment,
     handle::{Engine, Inner},
     recover,
@@ -150,7 +151,7 @@ impl EngineBuilder {
             let opened = plugin.open()?;
             for workload in opened {
                 let name = workload.name().to_owned();
-                admission.register(&name, workload.manifest().throttle.compile()?)?;
+                admission.register(&name, policy(&workload.manifest().throttle).compile()?)?;
                 for machine in workload.machines(&services).await? {
                     runtime.register(machine, workload.origin())?;
                 }

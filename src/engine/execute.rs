@@ -7,20 +7,18 @@ use futures::{
     future::{Either, select},
     pin_mut,
 };
-use plugin_sdk::{
-    Claim, Decision, ItemId, OperationId, PointId, PointMeta, RestoreRequest, RunPlan, Sealed,
-    Wanted,
-};
-use throttle::{Permit, Priority, Request, Resource};
+use plugin_sdk::{ItemId, OperationId, Sealed};
+use throttle::Permit;
 
 use super::{
-    handle::{Engine, Enlisted, Entry, Inner, Points, Stage},
+    claims::acquire,
+    decide::{Decided, alias, decide, queue},
+    handle::{Engine, Enlisted, Entry, Inner, Stage},
     requests::Operation,
 };
 use crate::{
     Error, ErrorKind,
-    catalog::{Accepted, Planned},
-    convert,
+    catalog::Accepted,
     events::Event,
     operation::{BackupStats, OperationStatus, Outcome, Phase, Task},
     plugins::calls::Scope,
@@ -242,7 +240,7 @@ async fn carry_out(
         None => {
             // The run exists, so it is the graph that says what a cancel does.
             let handle = inner.runtime.cancel(&run, CANCELLED).await?;
-            return finish(inner, &status, &run, handle).await;
+            return finish(inner, &status, &run, planned.plan.reason, handle).await;
         }
     };
     let snapshot = inner.runtime.inspect(&run).await?;
@@ -262,7 +260,7 @@ async fn carry_out(
     if unless_cancelled(cancel, handle.end()).await.is_none() {
         inner.runtime.cancel(&run, CANCELLED).await?;
     }
-    let outcome = finish(inner, &status, &run, handle).await;
+    let outcome = finish(inner, &status, &run, planned.plan.reason, handle).await;
     // A step that was given up and does not stop keeps what it excludes.
     services.tokio.spawn(async move {
         scope.idle().await;
@@ -292,6 +290,7 @@ async fn finish(
     inner: &Inner,
     status: &OperationStatus,
     run: &RunId,
+    reason: Option<String>,
     handle: fsm_core::RunHandle,
 ) -> Result<Option<Outcome>, Halt> {
     let end = handle.end().await.map_err(|error| {
@@ -320,7 +319,7 @@ async fn finish(
             let Sealed { point } = end.data.decode()?;
             let stats = stats(inner, status, run).await?;
             tidy(inner, item, &status.id).await;
-            Ok(Some(Outcome::BackedUp { point, stats }))
+            Ok(Some(Outcome::BackedUp { point, stats, reason }))
         }
         Task::Restore { point, .. } => {
             let report = serde_json::from_slice(end.data.as_bytes()).unwrap_or_default();
@@ -330,7 +329,7 @@ async fn finish(
 }
 
 /// What can be done after a point was made. The point exists, so none of it is a failure.
-async fn tidy(inner: &Inner, item: &ItemId, operation: &OperationId) {
+pub(super) async fn tidy(inner: &Inner, item: &ItemId, operation: &OperationId) {
     let released = inner.services.release_abandoned(item, operation).await;
     let copied = inner.points(item).await.map(drop);
     for error in [released, copied].into_iter().filter_map(Result::err) {
@@ -357,181 +356,8 @@ async fn stats(inner: &Inner, status: &OperationStatus, run: &RunId) -> Result<B
     Ok(sum)
 }
 
-/// What is to be done.
-enum Decided {
-    Skip(Skip),
-    Run(Planned),
-}
-
-/// A backup that needs no run.
-enum Skip {
-    /// A point is to be made of the data of another one.
-    Alias { reason: String, of: PointMeta },
-    /// An earlier process made it, and died before it could say so.
-    Made { point: PointId, of: PointId },
-}
-
-/// Has the workload decide.
-async fn decide(inner: &Inner, status: &OperationStatus) -> Result<Decided, Error> {
-    let workload = inner.workload(status.task.item())?;
-    let probe = Request::new(status.id.as_str())
-        .capacity(Resource::node(), "probes", 1)
-        .priority(Priority::Normal);
-    let _permit = inner.admission.acquire(probe).await?;
-    match &status.task {
-        Task::Backup { item, kind, even_if_unchanged } => {
-            let points = inner.points(item).await?.readable;
-            let own = point_of(&first_run(&status.id)?);
-            if let Some(made) = points.iter().find(|point| point.id == own)
-                && let Some(of) = &made.alias_of
-            {
-                return Ok(Decided::Skip(Skip::Made { point: own, of: of.clone() }));
-            }
-            let mut wanted = Wanted::new(status.id.clone(), *kind);
-            if *even_if_unchanged {
-                wanted = wanted.even_if_unchanged();
-            }
-            match workload.decide(item, wanted, points.clone()).await? {
-                Decision::Run(plan) => Ok(Decided::Run(Planned { plan, chain: Vec::new() })),
-                Decision::Skip { reason, unchanged_since } => {
-                    let of = points.into_iter().find(|point| point.id == unchanged_since);
-                    let of = of.ok_or_else(|| {
-                        let message =
-                            format!("it skips because of unknown point {unchanged_since}");
-                        Fault::bug("plugin.contract", message)
-                    })?;
-                    Ok(Decided::Skip(Skip::Alias { reason, of }))
-                }
-                _ => Err(Fault::bug("plugin.contract", "an unknown decision").into()),
-            }
-        }
-        Task::Restore { item, point, target, overwrite } => {
-            let Points { readable: points, mut unreadable } = inner.points(item).await?;
-            if !points.iter().any(|known| known.id == *point) {
-                if !unreadable.is_empty() {
-                    // It may be one of these; nobody can tell.
-                    return Err(unreadable.swap_remove(0));
-                }
-                let message = format!("item {item} has no recovery point `{point}`");
-                return Err(Fault::user("point.unknown", message)
-                    .advise("list the item's points and choose one of them")
-                    .into());
-            }
-            let chain = workload.plan(item, &points, point).await?;
-            let ids: Vec<PointId> = chain.iter().map(|point| point.id.clone()).collect();
-            verify_present(inner, item, &ids).await?;
-            let mut request = RestoreRequest::new(status.id.clone(), item.clone(), chain);
-            request.target.clone_from(target);
-            request.overwrite = *overwrite;
-            let plan = workload.restore(request).await?;
-            Ok(Decided::Run(Planned { plan, chain: ids }))
-        }
-    }
-}
-
-/// Journals the decision together with the first record of its run.
-async fn queue(inner: &Inner, status: &OperationStatus, planned: &Planned) -> Result<RunId, Error> {
-    let run = first_run(&status.id)?;
-    let machine = inner.workload(status.task.item())?.machine_name(&planned.plan.machine);
-    let first = inner.runtime.first_record(run.clone(), &machine, planned.plan.input.clone());
-    let first = first.map_err(|error| {
-        let fault =
-            Fault::bug("plugin.contract", "it planned with a machine that it does not have");
-        Error::new(ErrorKind::Plugin, fault).caused_by(error)
-    })?;
-    inner.services.catalog.decided(status.id.clone(), planned, first).await?;
-    Ok(run)
-}
-
-/// Seals the data of an unchanged point again: it is as good as a new one, at a new time.
-async fn alias(inner: &Inner, status: &OperationStatus, skip: Skip) -> Result<Outcome, Error> {
-    let (services, item) = (&inner.services, status.task.item());
-    let (reason, of) = match skip {
-        Skip::Alias { reason, of } => (reason, of),
-        Skip::Made { point, of } => {
-            let reason = "nothing had changed when an earlier process looked".to_owned();
-            return Ok(Outcome::Skipped { reason, point, alias_of: of });
-        }
-    };
-    let point = point_of(&first_run(&status.id)?);
-    let now = services.environment.now();
-    let request = convert::alias_request(&point, services.epoch, &of, now)?;
-    services.item(item).await?.seal(request).await?;
-    services.tell(Event::Sealed { item: item.clone(), point: point.clone() });
-    tidy(inner, item, &status.id).await;
-    Ok(Outcome::Skipped { reason, point, alias_of: of.id })
-}
-
-/// The point that a run makes, or an alias instead of it.
-fn point_of(run: &RunId) -> PointId {
-    PointId::new(run.as_str())
-}
-
-/// Checks that every object that a restore needs is in the archive, before its target is touched.
-async fn verify_present(inner: &Inner, item: &ItemId, chain: &[PointId]) -> Result<(), Error> {
-    let archived = inner.services.item(item).await?;
-    let entries = archived.listing().await?.points;
-    for id in chain {
-        if let Some(entry) = entries.iter().find(|entry| entry.id.as_str() == id.as_str()) {
-            archived.read(entry).await?.verify_present().await?;
-        }
-    }
-    Ok(())
-}
-
-/// Waits for everything that the plan claims.
-async fn acquire(
-    inner: &Inner,
-    status: &OperationStatus,
-    plan: &RunPlan,
-    held: Option<&Permit>,
-) -> Result<Permit, Error> {
-    let mut request = claims(status, plan, Part::Everything);
-    if let Some(held) = held {
-        // The exclusions are back already; what is asked for again are the streams.
-        request = claims(status, plan, Part::Capacity).lent_by(held);
-    }
-    let waited = inner.services.environment.now().since(status.created_at);
-    Ok(inner.admission.acquire(request.already_waited(waited)).await?)
-}
-
-/// Which of a plan's claims.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Everything,
-    Exclusions,
-    Capacity,
-}
-
-/// A plan's claims in the throttle's words.
-pub(super) fn claims(status: &OperationStatus, plan: &RunPlan, part: Part) -> Request {
-    let item = status.task.item();
-    let workload = item.workload();
-    let mut request = Request::new(status.id.as_str());
-    let mut streams = 0;
-    for claim in &plan.claims {
-        match claim {
-            Claim::Streams { count } => streams += count,
-            _ if part == Part::Capacity => {}
-            Claim::Item { class } => {
-                request = request.exclusion(workload, Resource::item(item.as_str()), class);
-            }
-            Claim::Instance { class } => {
-                let instance = format!("{workload}/{}", item.instance());
-                request = request.exclusion(workload, Resource::instance(instance), class);
-            }
-            // A claim of a newer plugin: what it excludes is not known here.
-            _ => request = request.exclusion(workload, Resource::item(item.as_str()), "*"),
-        }
-    }
-    if part != Part::Exclusions {
-        request = request.capacity(Resource::node(), "streams", streams.max(1));
-    }
-    request
-}
-
 /// The first run of an operation, by its name.
-fn first_run(id: &OperationId) -> Result<RunId, Error> {
+pub(super) fn first_run(id: &OperationId) -> Result<RunId, Error> {
     let valid = !id.as_str().contains('/') && (1..=180).contains(&id.as_str().len());
     let run = valid.then(|| RunId::new(format!("{id}/1")).ok()).flatten();
     run.ok_or_else(|| {

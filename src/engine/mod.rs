@@ -4,12 +4,14 @@
 //! restarts, and ends once. What a backup acknowledged can be restored with the archive and its
 //! key alone.
 //!
-//! **How.** Each operation has one task (`execute`): it has the workload decide, journals the
-//! decision together with the run's first record, waits for its claims, lets the run execute, and
+//! **How.** Each operation has one task (`execute`): it has the workload `decide`, journals the
+//! decision together with the run's first record, waits for its `claims`, lets the run execute, and
 //! writes down what came of it. A start reads the unfinished operations and gives each its task
 //! again.
 
 mod builder;
+mod claims;
+mod decide;
 mod environment;
 mod execute;
 mod handle;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    execute::{Origin, Part, carry, claims},
+    claims::{Part, claims},
+    execute::{Origin, carry},
     handle::{Enlisted, Inner},
 };
 use crate::{Error, operation::Phase};
@@ -20,13 +21,13 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
         if status.phase == Phase::Running
             && let Some(planned) = services.catalog.planned(status.id.clone()).await?
         {
-            let request = claims(&status, &planned.plan, Part::Exclusions);
-            if !request.claims().is_empty() {
-                match inner.admission.adopt(request) {
-                    Ok(permit) => held = Some(permit),
-                    Err(error) => {
-                        tracing::warn!(operation = %status.id, %error, "exclusions are lost");
-                    }
+            let adopted = claims(&status, &planned.plan, Part::Exclusions)
+                .map_err(Error::from)
+                .and_then(|request| Ok(inner.admission.adopt(request)?));
+            match adopted {
+                Ok(permit) => held = Some(permit),
+                Err(error) => {
+                    tracing::warn!(operation = %status.id, %error, "exclusions are lost");
                 }
             }
         }

@@ -67,6 +67,15 @@ impl Plugin {
             let fault = fsm_core::Fault::bug("plugin.manifest", message);
             Error::new(ErrorKind::Plugin, fault).caused_by(error)
         })?;
+        if manifest.schema > message::SCHEMA {
+            let (path, theirs) = (library.path().display(), manifest.schema);
+            let message = format!(
+                "{path} speaks message schema {theirs}, this agent {} at most",
+                message::SCHEMA
+            );
+            let fault = fsm_core::Fault::user("plugin.other_abi", message);
+            return Err(Error::new(ErrorKind::Plugin, fault.advise("upgrade this agent")));
+        }
         let instance = library.init(message::encode(&self.config)?)?;
         let workloads = manifest.workloads.into_iter();
         Ok(workloads.map(|manifest| Hosted::new(manifest, instance.clone())).collect())

@@ -112,6 +112,7 @@ impl Workload for Sqlite {
         }
         let path = Path::new(item.name());
         let now = Fingerprint::read(path)?;
+        let mut reason = "there is nothing to compare it with".to_owned();
         if let (Some(newest), false) = (points.last(), wanted.even_if_unchanged)
             && let Some(token) = &newest.notes.change_token
             && let Ok(then) = Fingerprint::deserialize(token)
@@ -123,12 +124,14 @@ impl Workload for Sqlite {
                         unchanged_since: newest.id.clone(),
                     });
                 }
-                verdict => tracing::debug!(%item, ?verdict, "a backup is needed"),
+                Verdict::Changed(why) => reason = why.to_string(),
+                Verdict::Unknown(why) => reason = format!("it may have changed: {why}"),
             }
         }
         let input =
             Inspect { path: path.to_owned(), busy_timeout_ms: self.settings.busy_timeout_ms };
         let plan = RunPlan::new::<Backup>(input)?
+            .because(reason)
             .claim(Claim::Item { class: "data".to_owned() })
             .claim(Claim::Streams { count: 1 });
         Ok(Decision::Run(plan))
