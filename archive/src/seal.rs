@@ -80,10 +80,10 @@ fn find<'p>(points: &'p Points, id: &str, missing: &'static str) -> Result<&'p A
 
 /// Sealing again finds the point that is there, if it is of the same data.
 fn same_data(request: &SealRequest, found: &PointEntry, points: &Points) -> Result<PointEntry> {
-    let aliased = match &request.alias_of {
-        // What was aliased may have been pruned since; then its id has to do.
-        Some(id) => points.find(id).map_or(&[][..], |entry| &entry.streams),
-        None => &[],
+    // What was aliased may have been pruned since; then its id has to do.
+    let (aliased, is_known) = match &request.alias_of {
+        Some(id) => points.find(id).map_or((&[][..], false), |entry| (&entry.streams, true)),
+        None => (&[][..], true),
     };
     let wanted: HashSet<_> = aliased
         .iter()
@@ -92,7 +92,8 @@ fn same_data(request: &SealRequest, found: &PointEntry, points: &Points) -> Resu
         .collect();
     let there: HashSet<_> =
         found.streams.iter().map(|stream| (&stream.name, stream.hash)).collect();
-    let same = found.alias_of == request.alias_of && wanted.is_subset(&there);
+    let fits = if is_known { wanted == there } else { wanted.is_subset(&there) };
+    let same = found.alias_of == request.alias_of && fits;
     match same {
         true => Ok(found.clone()),
         false => Err(Error::new(

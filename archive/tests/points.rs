@@ -38,6 +38,8 @@ async fn a_point_id_is_not_given_to_different_data() {
     write(&session, "s", &noise(2, 100)).await.unwrap();
     let error = session.seal(request("p")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exists);
+    let less = item.seal(request("p")).await.unwrap_err();
+    assert_eq!(less.kind(), ErrorKind::Exists);
 }
 
 #[tokio::test]
@@ -74,9 +76,12 @@ async fn an_older_writer_is_fenced() {
 #[tokio::test]
 async fn a_point_that_was_sealed_is_found_even_by_a_writer_that_is_fenced_since() {
     let (_, item) = memory().await;
-    let old = backup(&item, "old", &[("s", noise(1, 100))]).await.unwrap();
+    let session = item.begin(Take::new("old", EPOCH)).await.unwrap();
+    let receipt = write(&session, "s", &noise(1, 100)).await.unwrap();
+    let request = request("old").receipts([receipt]);
+    let old = item.seal(request.clone()).await.unwrap();
     item.seal(SealRequest::new("new", Epoch(2), 2)).await.unwrap();
-    assert_eq!(item.seal(request("old")).await.unwrap(), old);
+    assert_eq!(item.seal(request).await.unwrap(), old);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
