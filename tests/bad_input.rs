@@ -457,9 +457,8 @@ async fn a_request_that_makes_no_sense() {
         let error = engine.backup(item).id(malformed).submit().await.unwrap_err();
         check(&error, ErrorKind::Request, Class::User, "operation.id");
     }
-    let kind = engine.backup(item).kind(mercury::PointKind::Log).submit().await.unwrap();
-    let error = ended(&kind).await.unwrap_err();
-    check(&error, ErrorKind::Operation, Class::User, "sqlite.kind");
+    let error = engine.backup(item).kind(mercury::PointKind::Log).submit().await.unwrap_err();
+    check(&error, ErrorKind::Request, Class::User, "operation.unsupported");
     let error = Engine::builder().start().await.unwrap_err();
     check(&error, ErrorKind::Request, Class::User, "engine.setting");
     protected.is_unharmed(&world).await;

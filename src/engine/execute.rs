@@ -40,7 +40,12 @@ pub(super) async fn submit(
 ) -> Result<Operation, Error> {
     let inner = &engine.inner;
     inner.check_open()?;
-    inner.workload(task.item())?;
+    let workload = inner.workload(task.item())?;
+    if !workload.offers(offered(&task)) {
+        let message = format!("workload `{}` offers no such {}", workload.name(), task.verb());
+        let advice = "ask for one of the operations that its plugin's manifest lists";
+        return Err(Error::request("operation.unsupported", message, advice));
+    }
     let id = id.unwrap_or_else(|| {
         let now = inner.services.environment.now();
         let unique = inner.services.environment.random() as u32;
@@ -72,6 +77,14 @@ pub(super) async fn submit(
         return Err(Error::request("operation.id_taken", message, "choose another id"));
     }
     Ok(Operation::new(engine.clone(), id))
+}
+
+/// What a manifest calls the task.
+fn offered(task: &Task) -> plugin_sdk::Operation {
+    match task {
+        Task::Backup { kind, .. } => plugin_sdk::Operation::Backup(*kind),
+        Task::Restore { .. } => plugin_sdk::Operation::Restore,
+    }
 }
 
 /// Writes an operation down, and carries it out if it is new.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use fsm_core::{Fault, Graph};
 use futures::future::BoxFuture;
 use plugin_sdk::{
-    Decision, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest, RunPlan, Wanted,
+    Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
+    Wanted,
     abi::{HostCalls, Reply},
     host::PluginInstance,
     message::{self, Request},
@@ -33,6 +34,12 @@ impl Hosted {
 
     pub(crate) fn name(&self) -> &str {
         &self.manifest.workload
+    }
+
+    /// Whether the manifest offers `operation`. One that lists nothing leaves it to the plugin's
+    /// code to refuse.
+    pub(crate) fn offers(&self, operation: Operation) -> bool {
+        self.manifest.operations.is_empty() || self.manifest.operations.contains(&operation)
     }
 
     /// Plugin and version, as runs are pinned to them.
