@@ -77,7 +77,11 @@ impl State<Backup> for Work {
             Take::Finished(finished) => finished,
             Take::Begun(take) => {
                 self.write(&take).await?;
-                take.finish().await?
+                let finished = take.finish().await?;
+                if self.oddity == "fails after its take" {
+                    return Err(Fault::retryable("odd.late", "it failed with everything sent"));
+                }
+                finished
             }
         };
         let mut seal = Seal::full(finished, PointNotes::new());
@@ -284,6 +288,25 @@ async fn a_run_that_waits_for_an_operator_goes_on_at_the_next_start() {
     let engine = start(&world).await;
     ended(&engine.operation(&operation("patient")).await.unwrap()).await.unwrap();
     assert_eq!(ids(&engine.points(&item).await.unwrap()), ["patient/1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_take_is_adopted_by_the_next_attempt_over_a_restart() {
+    let world = World::new();
+    let item = odd("fails after its take");
+    let engine = start(&world).await;
+    let mut events = engine.subscribe();
+    engine.backup(&item).id("late").submit().await.unwrap();
+    until(&mut events, |event| matches!(event, Event::Stuck { .. })).await;
+    let left = soon(engine.shutdown(Duration::ZERO)).await;
+    assert_eq!(left, Shutdown::Resumable(vec![operation("late")]));
+
+    // An attempt that began another take would fail in the same way for ever.
+    let engine = start(&world).await;
+    let outcome = ended(&engine.operation(&operation("late")).await.unwrap()).await.unwrap();
+    let Outcome::BackedUp { stats, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((stats.read_bytes, stats.foreign_chunks), (25, 1), "it was sent once");
+    assert_eq!(engine.points(&item).await.unwrap()[0].streams[0].length, 25);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
