@@ -50,7 +50,7 @@ async fn main() -> Result<(), Report> {
     if std::env::args_os().nth(1).is_some_and(|role| role == ROLE) {
         return back_up_slowly().await;
     }
-    let arguments = Arguments::read()?;
+    let arguments = Arguments::read_without_database()?;
     report::log_to_stderr(LevelFilter::WARN);
     let place = Place::new("interrupted", &arguments)?;
     KeySource::create_file(place.at("archive.key"))?;
@@ -202,7 +202,8 @@ struct Packs {
 
 impl fmt::Display for Packs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} packs on disk, {}", self.count, bytes(self.bytes))
+        let packs = if self.count == 1 { "pack" } else { "packs" };
+        write!(f, "{} {packs} on disk, {}", self.count, bytes(self.bytes))
     }
 }
 

@@ -48,6 +48,9 @@ async fn main() -> Result<(), Report> {
     let place = Place::new("quickstart", &arguments)?;
     if let Some(path) = &arguments.database {
         let path = path.canonicalize().map_err(|error| Report::file(path, &error))?;
+        if !path.is_file() {
+            return Err(Report::new(format!("{}: not a file", path.display())));
+        }
         return your_own(&arguments, &place, &path).await;
     }
     let mut ledger = Ledger::default();

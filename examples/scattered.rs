@@ -37,7 +37,7 @@ async fn main() -> Result<(), Report> {
     if application::is_this_process() {
         return application::serve();
     }
-    let arguments = Arguments::read()?;
+    let arguments = Arguments::read_without_database()?;
     report::log_to_stderr(LevelFilter::WARN);
     let place = Place::new("scattered", &arguments)?;
     let key = KeySource::create_file(place.at("archive.key"))?;

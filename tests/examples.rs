@@ -169,6 +169,26 @@ fn a_plugin_that_is_missing_is_said_so_with_advice() {
 }
 
 #[test]
+fn mistakes_on_the_command_line_are_told_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let (refused, usage) = (Some(1), "the arguments, all of them optional, are");
+    for (example, argument, code, said) in [
+        ("quickstart", "--help", Some(0), usage),
+        ("quickstart", "--wrong", refused, usage),
+        ("quickstart", path, refused, "not a file"),
+        ("quickstart", "/nowhere/a.db", refused, "/nowhere/a.db: No such file"),
+        ("interrupted", path, refused, usage),
+    ] {
+        let output = run(example, &[argument]);
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(output.status.code(), code, "{example} {argument}: {text}");
+        assert!(text.contains(said), "{example} {argument}: {text}");
+    }
+}
+
+#[test]
 fn the_plugin_is_looked_for_beside_the_program() {
     let root = tempfile::tempdir().unwrap();
     let program = root.path().join("examples/quickstart");

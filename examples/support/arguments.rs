@@ -40,12 +40,26 @@ impl Arguments {
                 Some("--megabytes") => read.bytes = megabytes(given.next())? * 1_000_000,
                 Some("--plugin") => read.plugin = given.next().ok_or_else(usage)?.into(),
                 Some("--keep") => read.keep = true,
+                Some("-h" | "--help") => {
+                    println!("{USAGE}");
+                    std::process::exit(0);
+                }
                 Some(unknown) if unknown.starts_with('-') => return Err(usage()),
                 _ if read.database.is_none() => read.database = Some(argument.into()),
                 _ => return Err(usage()),
             }
         }
         Ok(read)
+    }
+
+    /// The same for an example that makes its own database, and takes no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Arguments::read).
+    pub fn read_without_database() -> Result<Self, Report> {
+        let read = Arguments::read()?;
+        if read.database.is_some() { Err(usage()) } else { Ok(read) }
     }
 }
 
@@ -54,14 +68,15 @@ fn megabytes(argument: Option<OsString>) -> Result<u64, Report> {
     number.filter(|number| (1..=1_000_000).contains(number)).ok_or_else(usage)
 }
 
+const USAGE: &str = "\
+the arguments, all of them optional, are
+  DATABASE       your own SQLite database, which is only read (quickstart)
+  --megabytes N  how large a database is created otherwise
+  --plugin PATH  the plugin's library
+  --keep         leave what was made where it is";
+
 fn usage() -> Report {
-    Report::new(
-        "the arguments, all of them optional, are\n  \
-         DATABASE       your own SQLite database, which is only read (quickstart)\n  \
-         --megabytes N  how large a database is created otherwise\n  \
-         --plugin PATH  the plugin's library\n  \
-         --keep         leave what was made where it is",
-    )
+    Report::new(USAGE)
 }
 
 /// `cargo` puts the plugin into `target/<profile>/deps` when it builds an example into

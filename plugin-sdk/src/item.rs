@@ -18,7 +18,7 @@ use serde_json::Value;
 /// assert_eq!(id.to_string().parse::<ItemId>()?, id);
 /// # Ok::<(), plugin_sdk::InvalidItemId>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ItemId {
     text: String,
@@ -101,6 +101,12 @@ impl From<ItemId> for String {
 impl fmt::Display for ItemId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ItemId").field(&self.text).finish()
     }
 }
 

@@ -1,4 +1,5 @@
 //! What a host may ask of a plugin, and what it hears when it asks for something else.
+#![cfg(feature = "host")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::sync::{Arc, Mutex};

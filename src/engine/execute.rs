@@ -161,7 +161,10 @@ async fn execute(
     let (phase, outcome, fault) = match result {
         Ok(Some(outcome @ Outcome::Skipped { .. })) => (Phase::Skipped, Some(outcome), None),
         Ok(Some(outcome)) => (Phase::Succeeded, Some(outcome), None),
-        Ok(None) => (Phase::Cancelled, None, Some(Fault::cancelled())),
+        Ok(None) => {
+            let fault = Fault::new(Class::Cancelled, "cancelled", CANCELLED);
+            (Phase::Cancelled, None, Some(fault))
+        }
         Err(Halt::Failed(fault)) if fault.class() == Class::Cancelled => {
             (Phase::Cancelled, None, Some(fault))
         }

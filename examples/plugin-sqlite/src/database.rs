@@ -59,12 +59,8 @@ impl Database {
     /// truncated file.
     pub fn open_read_only(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let path = real_path(path)?;
-        let raw = RawFile::open(&path).map_err(|error| Error::io(&path, error))?;
+        let raw = open_regular(&path)?;
         let metadata = raw.metadata().map_err(|error| Error::io(&path, error))?;
-        if !metadata.is_file() {
-            return Err(Error::new(ErrorKind::NotADatabase, &path)
-                .with_advice("give the path of a database file, not of a directory or a device"));
-        }
         read_header(&raw, &path)?;
         let pin = Pin::new(FileId::of(&metadata));
         drop(raw);
@@ -157,6 +153,17 @@ pub(crate) fn read_header(file: &RawFile, path: &Path) -> Result<Option<Header>,
 /// The path that SQLite derives the names of `-wal` and `-journal` from.
 pub(crate) fn real_path(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).map_err(|error| Error::io(path, error))
+}
+
+/// Opens a file to look at it; refuses a directory, a device or a pipe before it is opened, as
+/// opening a pipe waits for whoever writes to it.
+pub(crate) fn open_regular(path: &Path) -> Result<RawFile, Error> {
+    let at = |error| Error::io(path, error);
+    if !fs::metadata(path).map_err(at)?.is_file() {
+        return Err(Error::new(ErrorKind::NotADatabase, path)
+            .with_advice("give the path of a database file, not of a directory or a device"));
+    }
+    RawFile::open(path).map_err(at)
 }
 
 /// `path` with a suffix as SQLite appends it: `a.db` and `-wal` give `a.db-wal`.

@@ -18,7 +18,9 @@ impl From<Error> for Fault {
             ErrorKind::Invalid => (Class::Bug, "sqlite.invalid"),
             ErrorKind::Io => (Class::Retryable, "sqlite.io"),
         };
-        let fault = Fault::new(class, code, error.to_string()).advise(error.advice());
+        // Without the advice, which a fault keeps apart.
+        let message = format!("{}: {}", error.kind().what(), error.path().display());
+        let fault = Fault::new(class, code, message).advise(error.advice());
         match std::error::Error::source(&error) {
             Some(source) => fault.caused_by(source),
             None => fault,

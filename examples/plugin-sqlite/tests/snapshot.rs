@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use common::content::table_hashes;
 use common::{back_up, dataset, hash, integrity, make, open, read_all};
+use plugin_sqlite::churn::Fingerprint;
 use plugin_sqlite::database::Check;
 use plugin_sqlite::error::ErrorKind;
 use plugin_sqlite::snapshot::{Method, Snapshot};
@@ -246,6 +247,15 @@ fn what_is_no_readable_database_is_told_apart() {
     check("missing/a.db", ErrorKind::Missing);
     fs::create_dir(at("directory.db")).unwrap();
     check("directory.db", ErrorKind::NotADatabase);
+    #[cfg(unix)]
+    {
+        // Nobody writes to it: whoever opened it would wait for ever.
+        let made = std::process::Command::new("mkfifo").arg(at("pipe.db")).status().unwrap();
+        assert!(made.success());
+        check("pipe.db", ErrorKind::NotADatabase);
+        let error = Fingerprint::read(&at("pipe.db")).expect_err("a pipe");
+        assert_eq!(error.kind(), ErrorKind::NotADatabase, "{error}");
+    }
     fs::write(at("text.db"), "SQLite format 2\0".repeat(400)).unwrap();
     check("text.db", ErrorKind::NotADatabase);
     fs::write(at("short.db"), "SQLite format 3\0").unwrap();

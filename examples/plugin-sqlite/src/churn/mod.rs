@@ -32,8 +32,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::database::{beside, read_header, real_path};
-use crate::error::{Error, ErrorKind};
+use crate::database::{beside, open_regular, read_header, real_path};
+use crate::error::Error;
 use crate::header::Header;
 use crate::raw_file::{FileId, RawFile};
 use wal::{Commit, Generation, Scan};
@@ -180,6 +180,11 @@ impl Fingerprint {
     /// [`ErrorKind::Missing`], [`ErrorKind::Denied`],
     /// [`ErrorKind::NotADatabase`], [`ErrorKind::Io`]. A database that merely
     /// cannot be judged is not an error: [`compare`] says so.
+    ///
+    /// [`ErrorKind::Missing`]: crate::error::ErrorKind::Missing
+    /// [`ErrorKind::Denied`]: crate::error::ErrorKind::Denied
+    /// [`ErrorKind::NotADatabase`]: crate::error::ErrorKind::NotADatabase
+    /// [`ErrorKind::Io`]: crate::error::ErrorKind::Io
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::read_at(path, SystemTime::now())
     }
@@ -210,11 +215,8 @@ impl Fingerprint {
 
 impl State {
     fn read(path: &Path) -> Result<Self, Error> {
-        let file = RawFile::open(path).map_err(|error| Error::io(path, error))?;
+        let file = open_regular(path)?;
         let metadata = file.metadata().map_err(|error| Error::io(path, error))?;
-        if !metadata.is_file() {
-            return Err(Error::new(ErrorKind::NotADatabase, path));
-        }
         let log_path = beside(path, "-wal");
         let journal_path = beside(path, "-journal");
         Ok(Self {
