@@ -218,7 +218,11 @@ mapped! {
         AcquireErrorKind::Expired { .. } | AcquireErrorKind::WouldWait { .. } => {
             (ErrorKind::Operation, Fault::retryable("throttle.expired", error.to_string()))
         }
-        _ => (ErrorKind::Operation, Fault::permanent("throttle.claim", error.to_string())),
+        _ => {
+            let fault = Fault::permanent("throttle.claim", error.to_string());
+            let advice = "raise the engine's limit, or mend the plugin's claims or its manifest";
+            (ErrorKind::Operation, fault.advise(advice))
+        }
     };
 }
 

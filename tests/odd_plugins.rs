@@ -15,9 +15,9 @@ use std::{
 
 use mercury::{Class, Engine, ErrorKind, Event, ItemId, Outcome, Phase, Plugin, Shutdown};
 use plugin_sdk::{
-    Claim, Config, Context, Decision, Fault, Host, Item, Machine, Machines, Manifest, OpenTake,
-    PointId, PointKind, PointMeta, PointNotes, Receipt, Redirect, RestoreRequest, Retry, RunPlan,
-    Seal, Sealed, State, Step, Take, TakeId, Wanted, Workload, async_trait, go, throttle,
+    Cancel, Claim, Config, Context, Decision, Fault, Host, Item, Machine, Machines, Manifest,
+    OpenTake, PointId, PointKind, PointMeta, PointNotes, Receipt, Redirect, RestoreRequest, Retry,
+    RunPlan, Seal, Sealed, State, Step, Take, TakeId, Wanted, Workload, async_trait, go, throttle,
 };
 use serde::{Deserialize, Serialize};
 use support::{World, check, ended, has_progressed, ids, operation, soon, until};
@@ -115,6 +115,8 @@ static MOST_AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
 impl State<Hasty> for Hurry {
     const NAME: &'static str = "hurry";
+    /// Once it is at work, nobody stops it.
+    const CANCEL: Cancel = Cancel::Defer;
     const RETRY: Retry = Retry::times(20)
         .backoff(Duration::from_millis(1), 1.0)
         .attempt_timeout(Duration::from_millis(200));
@@ -180,6 +182,10 @@ impl Workload for Odd {
             "has no such machine" => plan.machine = "nothing".to_owned(),
             "claims an unknown class" => {
                 plan = plan.claim(Claim::Item { class: "nothing".to_owned() });
+            }
+            "claims too many streams" => {
+                plan = RunPlan::new::<Hasty>(Hurry { gate: self.gate.clone() })?
+                    .claim(Claim::Streams { count: 100 });
             }
             "outlives its attempt" => {
                 plan = RunPlan::new::<Hasty>(Hurry { gate: self.gate.clone() })?;
@@ -288,6 +294,49 @@ async fn a_run_that_waits_for_an_operator_goes_on_at_the_next_start() {
     let engine = start(&world).await;
     ended(&engine.operation(&operation("patient")).await.unwrap()).await.unwrap();
     assert_eq!(ids(&engine.points(&item).await.unwrap()), ["patient/1"]);
+}
+
+/// What the journal says of a run that was never let in.
+fn never_began(world: &World, run: &str) {
+    let kinds: String = world
+        .store()
+        .query_row("SELECT group_concat(kind) FROM history WHERE run = ?1", [run], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kinds, "enter,end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_claims_are_refused_never_begins() {
+    let world = World::new();
+    open(&gate(&world));
+    let engine = start(&world).await;
+    let item = odd("claims too many streams");
+    let backup = engine.backup(&item).id("greedy").submit().await.unwrap();
+    let error = ended(&backup).await.unwrap_err();
+    check(&error, ErrorKind::Operation, Class::Permanent, "throttle.claim");
+    assert_eq!(engine.points(&item).await.unwrap(), []);
+    never_began(&world, "greedy/1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_cancelled_while_it_waits_never_begins_even_if_its_first_state_defers() {
+    let world = World::new();
+    let config = serde_json::json!({ "gate": gate(&world) });
+    let plugin = Plugin::linked::<Odd>().config("odd", config);
+    let engine = world.bare().streams(1).plugin(plugin).start().await.unwrap();
+    let mut events = engine.subscribe();
+    let first = engine.backup(&odd("blocks")).id("first").submit().await.unwrap();
+    until(&mut events, |event| has_progressed(event, "first")).await;
+    let second = engine.backup(&odd("outlives its attempt")).id("second").submit().await.unwrap();
+    until(&mut events, |event| {
+        matches!(event, Event::Phase { operation, phase: Phase::Queued } if operation.as_str() == "second")
+    })
+    .await;
+    second.cancel().await.unwrap();
+    assert_eq!(ended(&second).await.unwrap_err().kind(), ErrorKind::Cancelled);
+    never_began(&world, "second/1");
+    open(&gate(&world));
+    ended(&first).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use fsm_core::{Body, Cancel, Ending, Fault, RuntimeErrorKind, StepKind};
+use fsm_core::{Body, Cancel, Data, Ending, Fault, Journal, RuntimeErrorKind, StepKind};
 
 use self::support::{
     id, lying,
@@ -31,6 +31,7 @@ on_each_journal! {
     a_run_that_never_waits_can_be_stopped
     an_interrupted_edge_is_asked_again
     a_run_that_does_not_run_here_is_resumed_to_be_cancelled
+    a_run_that_never_began_is_revoked_without_a_step_and_no_other_is
 }
 
 fn before_the_first_step_it_takes_the_edge(medium: Medium) {
@@ -230,4 +231,30 @@ fn a_run_that_does_not_run_here_is_resumed_to_be_cancelled(medium: Medium) {
     assert_eq!(end.ending, Ending::Cancelled);
     let unknown = process.block_on(process.runtime.cancel(&id("nobody"), "a test asks"));
     assert_eq!(unknown.unwrap_err().kind(), RuntimeErrorKind::UnknownRun);
+}
+
+fn a_run_that_never_began_is_revoked_without_a_step_and_no_other_is(medium: Medium) {
+    let world = World::script([Act::Hang]);
+    let process = Process::start(&medium).with(Job, &world);
+    let input = Data::encode(&Work::default()).unwrap();
+    let first = process.runtime.first_record(id("waits"), "job", input).unwrap();
+    let environment = process.die();
+    let journal = medium.open();
+    environment.block_on(journal.append(vec![first])).unwrap();
+    drop(journal);
+
+    let process = Process::start_at(&medium, environment).with(Job, &world);
+    let revoke = |run: &str| {
+        let fault = Fault::user("no.room", "there is no room");
+        process.block_on(process.runtime.revoke(&id(run), Ending::Failed, fault)).unwrap()
+    };
+    let end = revoke("waits").unwrap();
+    assert_eq!((end.ending, end.fault.unwrap().code()), (Ending::Failed, "no.room"));
+    assert_eq!(process.kinds("waits"), ["enter", "end"]);
+    assert_eq!(revoke("waits").unwrap().ending, Ending::Failed, "it is found again");
+    assert_eq!(world.said("work 1"), 0, "no step of it ran");
+
+    process.begin("works", "job", &Work::default());
+    process.until(|| world.said("work 1") == 1);
+    assert_eq!(revoke("works"), None);
 }

@@ -7,8 +7,8 @@
 //!
 //! ```
 //! use plugin_sdk::{
-//!     Claim, Config, Context, Decision, Fault, Host, Item, ItemId, Machine, Machines, Manifest,
-//!     PointKind, PointMeta, PointNotes, RestoreRequest, RunPlan, Seal, Sealed, State, Step, Take,
+//!     Config, Context, Decision, Fault, Host, Item, ItemId, Machine, Machines, Manifest,
+//!     Operation, PointKind, PointMeta, PointNotes, RestoreRequest, RunPlan, Seal, Sealed, State, Step, Take,
 //!     Wanted, Workload, async_trait, check, go,
 //! };
 //! use serde::{Deserialize, Serialize};
@@ -50,7 +50,8 @@
 //! #[async_trait]
 //! impl Workload for Greeting {
 //!     fn manifest() -> Manifest {
-//!         Manifest::new("plugin-greeting", "0.1.0", "greeting")
+//!         let full = Operation::Backup(PointKind::Full);
+//!         Manifest::new("plugin-greeting", "0.1.0", "greeting").operation(full)
 //!     }
 //!     fn open(_: Config) -> Result<Self, Fault> {
 //!         Ok(Greeting)

@@ -249,20 +249,32 @@ async fn carry_out(
         Origin::New => None,
         Origin::Left(held) => held,
     };
+    let began = status.phase == Phase::Running;
     let waiting = acquire(inner, &status, &planned.plan, held.as_ref());
-    let permit = match unless_cancelled(cancel, waiting).await {
-        Some(Ok(permit)) => permit,
+    let admitted = match began && held.is_none() {
+        // What a cancel leads to is work, too, and excludes others: it waits for that.
+        true => Some(waiting.await),
+        false => unless_cancelled(cancel, waiting).await,
+    };
+    let permit = match admitted {
+        Some(Ok(permit)) => Some(permit),
+        Some(Err(error)) if began => return Err(Halt::StandsStill(error)),
         Some(Err(error)) => return Err(refused(inner, &run, error).await),
+        None if began => None,
         None => {
-            // The run exists, so it is the graph that says what a cancel does.
-            let handle = inner.runtime.cancel(&run, CANCELLED).await?;
-            return finish(inner, &status, &run, planned.plan.reason, handle).await;
+            let fault = Fault::new(Class::Cancelled, "cancelled", CANCELLED);
+            inner.runtime.revoke(&run, Ending::Cancelled, fault.clone()).await?;
+            services.forget(&run);
+            return Err(Halt::Failed(fault));
         }
     };
     let snapshot = inner.runtime.inspect(&run).await?;
     let state = snapshot.map(|snapshot| snapshot.state).unwrap_or_default();
     let entered = Event::State { operation: id.clone(), state };
-    let handle = if status.phase == Phase::Running {
+    let handle = if permit.is_none() {
+        // Cancelled before it had its streams back: the graph says what follows.
+        inner.runtime.cancel(&run, CANCELLED).await?
+    } else if began {
         services.tell(entered);
         // Also a run that waits for an operator: starting the engine again lets it go on.
         inner.runtime.unpause(&run).await?
@@ -288,13 +300,9 @@ async fn carry_out(
 /// Ends a run that will never be admitted; nothing of it has run.
 async fn refused(inner: &Inner, run: &RunId, error: Error) -> Halt {
     let halt = Halt::from(error);
-    if let Halt::Failed(_) = halt {
-        let ended = match inner.runtime.cancel(run, "its claims were refused").await {
-            Ok(handle) => handle.end().await.map(drop).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%run, error, "a run that was refused stays in the journal");
+    if let Halt::Failed(fault) = &halt {
+        if let Err(error) = inner.runtime.revoke(run, Ending::Failed, fault.clone()).await {
+            tracing::warn!(%run, %error, "a run that was refused stays in the journal");
         }
         inner.services.forget(run);
     }

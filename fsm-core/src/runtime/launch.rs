@@ -8,7 +8,7 @@ use super::{
     Entry, RunHandle, Runtime, RuntimeError, RuntimeErrorKind, attend::panicked, drive::Drive,
     place::Place,
 };
-use crate::{Data, End, Fault, RunEvent, RunId, RunSnapshot, Status};
+use crate::{Body, Data, End, Ending, Fault, Record, RunEvent, RunId, RunSnapshot, Status};
 
 impl Runtime {
     pub(super) fn active(&self, run: &RunId) -> Option<RunHandle> {
@@ -36,6 +36,35 @@ impl Runtime {
         let snapshot = self.inner.journal.load(run).await?;
         let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
         self.resume_from(snapshot.ok_or_else(unknown)?, entry).await
+    }
+
+    /// As [`revoke`](Runtime::revoke) says.
+    pub(super) async fn end_unbegun(
+        &self,
+        run: &RunId,
+        ending: Ending,
+        fault: Fault,
+    ) -> Result<Option<End>, RuntimeError> {
+        let _gate = self.inner.gates.pass(run).await;
+        let snapshot = self.inner.journal.load(run).await?;
+        let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
+        let RunSnapshot { seq, state, data, status, .. } = snapshot.ok_or_else(unknown)?;
+        if let Status::Ended(ending, fault) = status {
+            return Ok(Some(End { ending, state, data, fault }));
+        }
+        // Whatever a step does leaves a record behind its first entry; one at work has a task.
+        if seq > 1 || self.active(run).is_some() {
+            return Ok(None);
+        }
+        let body = Body::End { ending, fault: Some(fault.clone()) };
+        let at = self.inner.environment.now();
+        self.inner
+            .journal
+            .append(vec![Record { run: run.clone(), seq: seq + 1, at, body }])
+            .await?;
+        let end = End { ending, state, data, fault: Some(fault) };
+        self.inner.observer.observe(run, RunEvent::Ended(end.clone()));
+        Ok(Some(end))
     }
 
     pub(super) async fn resume_unfinished(&self) -> Result<Vec<(RunId, String)>, RuntimeError> {

@@ -31,8 +31,8 @@ pub use self::{
 };
 use self::{drive::Command, gate::Gates, place::Tasks};
 use crate::{
-    AnyMachine, Body, Data, Environment, Graph, Journal, JournalErrorKind, Record, RunId,
-    RunSnapshot,
+    AnyMachine, Body, Data, Ending, Environment, Fault, Graph, Journal, JournalErrorKind, Record,
+    RunId, RunSnapshot,
 };
 
 /// Executes runs of the machines that are registered with it. Clones are the same runtime.
@@ -255,6 +255,24 @@ impl Runtime {
         let handle = self.resume_as(run, Entry::Interrupted).await?;
         handle.ask(|done| Command::Cancel { reason: reason.to_owned(), done }).await?;
         Ok(handle)
+    }
+
+    /// Ends a run of which no step has begun, without asking its graph: for an embedder that wrote
+    /// its first record and then did not let it begin. `None` if a step of it may have begun; then
+    /// [`cancel`](Runtime::cancel) it.
+    ///
+    /// **The caller guarantees** that nobody has launched the run, in this process or before.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeErrorKind::UnknownRun`], or the journal's error.
+    pub async fn revoke(
+        &self,
+        run: &RunId,
+        ending: Ending,
+        fault: Fault,
+    ) -> Result<Option<End>, RuntimeError> {
+        self.end_unbegun(run, ending, fault).await
     }
 
     /// Lets a paused run continue, with all its attempts: durable when this returns. A run that
