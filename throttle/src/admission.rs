@@ -41,7 +41,8 @@ use crate::snapshot::Snapshot;
 /// drop(permit);
 /// assert!(admission.snapshot().holders.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # }).unwrap();
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Admission {

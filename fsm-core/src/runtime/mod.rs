@@ -63,7 +63,7 @@ use crate::{
 /// runtime.register(Hosted::new(Turnstile, ()), "example")?;
 ///
 /// let end: End = environment.block_on(async {
-///     let id: RunId = "first".parse().unwrap();
+///     let id: RunId = "first".parse()?;
 ///     let run = runtime.start(id, "turnstile", Data::encode(&Locked { coins: 0 })?).await?;
 ///     Ok::<_, Box<dyn std::error::Error>>(run.end().await?)
 /// })?;

@@ -38,7 +38,8 @@ use crate::wakers::Wakers;
 /// // A large piece takes several turns, so that others have theirs in between.
 /// assert_eq!(operation.acquire(4096).await, 1024);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # }).unwrap();
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ByteRate {
