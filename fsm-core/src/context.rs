@@ -5,7 +5,10 @@ use std::{fmt, future::Future};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Cancellation, Data, Effect, EffectLog, Fault, Machine, RunId, StepCall, Timestamp};
+use crate::{
+    Cancellation, Child, Data, Effect, EffectLog, Fault, Machine, Outcome, Pending, RunId, Signal,
+    Spawn, StepCall, Timestamp, Verdict,
+};
 
 /// What a runtime does for one step, wherever the step runs.
 ///
@@ -43,15 +46,20 @@ pub struct Context<'c, M: Machine> {
     results: Vec<EffectLog>,
     /// The intents that this call has added.
     intents: Vec<String>,
+    taken: Vec<String>,
+    spawned: Vec<Spawn>,
 }
 
 impl<'c, M: Machine> Context<'c, M> {
     pub(crate) fn new(call: StepCall, host: &'c M::Host, port: &'c dyn Port) -> Self {
-        Context { call, host, port, results: Vec::new(), intents: Vec::new() }
+        let (results, intents) = (Vec::new(), Vec::new());
+        let (taken, spawned) = (Vec::new(), Vec::new());
+        Context { call, host, port, results, intents, taken, spawned }
     }
 
-    pub(crate) fn into_results(self) -> Vec<EffectLog> {
-        self.results
+    pub(crate) fn into_outcome(self, verdict: Verdict) -> Outcome {
+        let Context { results, taken, spawned, .. } = self;
+        Outcome { effects: results, taken, spawned, verdict }
     }
 
     /// The host services that the machine asks for.
@@ -91,6 +99,58 @@ impl<'c, M: Machine> Context<'c, M> {
     /// Reports how far the step has come.
     pub fn progress(&self, done: u64, total: Option<u64>) {
         self.port.progress(Progress { done, total });
+    }
+
+    /// When the run is asked to stop, unless it has ended by then.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.call.deadline
+    }
+
+    /// Takes the oldest signal `G` that the run has been told and no state has taken.
+    ///
+    /// Taken for good once the step moves on: a step that fails, or dies, finds it again.
+    ///
+    /// # Errors
+    ///
+    /// A fault if the signal's data is no `G`.
+    pub fn take<G: Signal>(&mut self) -> Result<Option<G>, Fault> {
+        let pending =
+            |signal: &&Pending| signal.name == G::NAME && !self.taken.contains(&signal.id);
+        let Some(signal) = self.call.signals.iter().find(pending) else { return Ok(None) };
+        self.taken.push(signal.id.clone());
+        signal.data.decode().map(Some)
+    }
+
+    /// Spawns a run of machine `C` that begins in `initial`, and answers with its id,
+    /// `run/entry/key`.
+    ///
+    /// The child is born with this step's transition, in the same durable write: a step that
+    /// fails has spawned nothing, and one that is run again spawns it once. A run that is asked to
+    /// stop, or ends, asks its children to stop. Wait for them with
+    /// [`Wait::for_children`](crate::Wait::for_children).
+    ///
+    /// # Errors
+    ///
+    /// A fault if `key` was used in this step, or cannot be part of a run's id.
+    pub fn spawn<C: Machine>(&mut self, key: &str, initial: &C::Initial) -> Result<RunId, Fault> {
+        if self.spawned.iter().any(|other| other.key == key) {
+            let message = format!("two children of one step have the key `{key}`");
+            return Err(Fault::bug("child.twice", message));
+        }
+        let run = RunId::new(self.key(key)).map_err(|error| {
+            Fault::bug("child.key", format!("`{key}` cannot name a child")).caused_by(&error)
+        })?;
+        let (key, machine) = (key.to_owned(), C::NAME.to_owned());
+        let input = Data::encode(initial)?;
+        self.spawned.push(Spawn { key, run: run.clone(), machine, input });
+        Ok(run)
+    }
+
+    /// The children of this run: those that have ended say how.
+    ///
+    /// They are shown until a state that waited for children has moved on.
+    pub fn children(&self) -> &[Child] {
+        &self.call.children
     }
 
     /// The key of the effect `name` of this entry: `run/entry/name`.

@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cancel, Context, Data, Ending, Fault, Graph, Machine, Port, Retry, RunId, State, States, Step,
-    Timestamp,
+    Cancel, Child, Context, Data, Ending, Fault, Graph, Machine, Pending, Port, Retry, RunId,
+    Spawn, State, States, Step, Timestamp, Wait,
 };
 
 /// What a runtime asks of a state.
@@ -34,6 +34,15 @@ pub struct StepCall {
     /// The effects that this entry has recorded so far.
     #[serde(default)]
     pub effects: Vec<EffectLog>,
+    /// The signals that no state has taken yet, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Pending>,
+    /// The run's children.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Child>,
+    /// When the run is asked to stop, unless it has ended by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 /// What is asked of a state.
@@ -62,12 +71,25 @@ pub struct EffectLog {
 
 /// What a state answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Results of effects that are not in the journal yet; they ride with the next record.
     #[serde(default)]
     pub effects: Vec<EffectLog>,
+    /// The ids of the signals that the step took. They are gone once it moves on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<String>,
+    /// The children that are born when it moves on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spawned: Vec<Spawn>,
     /// What follows.
     pub verdict: Verdict,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        Outcome { effects: Vec::new(), taken: Vec::new(), spawned: Vec::new(), verdict }
+    }
 }
 
 /// What follows a step.
@@ -94,7 +116,7 @@ pub enum Verdict {
 
 impl From<Fault> for Outcome {
     fn from(fault: Fault) -> Self {
-        Outcome { effects: Vec::new(), verdict: Verdict::Fault(fault) }
+        Verdict::Fault(fault).into()
     }
 }
 
@@ -144,11 +166,11 @@ impl<M: Machine> Erased<M::Host> for M {
                 let data = call.data.clone();
                 let mut context = Context::new(call, host, port);
                 let verdict = (state.run)(self, &data, &mut context).await;
-                Outcome { effects: context.into_results(), verdict }
+                context.into_outcome(verdict)
             }),
             _ => {
                 let verdict = (state.edge)(&call.data, &call.kind);
-                Box::pin(async { Outcome { effects: Vec::new(), verdict } })
+                Box::pin(async { verdict.into() })
             }
         }
     }
@@ -228,6 +250,7 @@ pub struct Described<M: Machine> {
     pub(crate) doc: &'static str,
     pub(crate) next: &'static [&'static str],
     pub(crate) retry: Retry,
+    pub(crate) wait: Wait,
     pub(crate) cancel: Cancel,
     pub(crate) ending: Ending,
     run: Run<M>,
@@ -241,6 +264,7 @@ impl<M: Machine> Described<M> {
             doc: S::DOC,
             next: <S::Next as States<M>>::NAMES,
             retry: S::RETRY,
+            wait: S::WAIT,
             cancel: S::CANCEL,
             ending: S::ENDING,
             run: |machine, data, context| {

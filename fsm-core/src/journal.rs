@@ -4,18 +4,19 @@ use std::{error::Error as StdError, fmt};
 
 use futures::future::BoxFuture;
 
-use crate::{Record, RunId, RunSnapshot};
+use crate::{Pruned, Record, Retention, RunId, RunSnapshot, RunSummary, Timestamp};
 
 /// A durable, ordered store of [`Record`]s.
 ///
 /// **Callers guarantee** that one run's records come from one caller, numbered without a gap.
 ///
 /// **Implementers guarantee** that [`append`](Journal::append) is all or nothing, that it returns
-/// `Ok` only once the records survive a power cut, that a second record of one run and number is
-/// refused, and that after a failed write nothing more is acknowledged
-/// ([`JournalErrorKind::Poisoned`]) until the journal is opened again.
+/// `Ok` only once the records survive a power cut, that a record which does not follow its run's
+/// last one is refused, that what was damaged is found and named instead of being read, and that
+/// after a failed write nothing more is acknowledged ([`JournalErrorKind::Poisoned`]) until the
+/// journal is opened again. `fsm_core::testing::journal_suite` is this promise as tests.
 pub trait Journal: Send + Sync + 'static {
-    /// Writes `records`, all or none.
+    /// Writes `records`, of one run or of several, all or none.
     ///
     /// # Errors
     ///
@@ -34,19 +35,108 @@ pub trait Journal: Send + Sync + 'static {
     /// [`JournalErrorKind::Damaged`] if its records do not fit together.
     fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>>;
 
-    /// Where each run stands that has not ended. A run that cannot be read does not hide others.
+    /// Where up to `limit` runs stand that have not ended, by id, those after `after` only. A
+    /// run that cannot be read does not hide others. Fewer than `limit` are the last.
     ///
     /// # Errors
     ///
     /// [`JournalError`] if the journal itself cannot be read.
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>>;
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>>;
+
+    /// A page of all runs, by id.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the journal cannot be read.
+    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>>;
 
     /// All records of `run` that are still kept, in order.
     ///
     /// # Errors
     ///
-    /// [`JournalError`] if they cannot be read.
+    /// [`JournalErrorKind::Damaged`] if one of them cannot be read.
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>>;
+
+    /// The number of the last record of `run`, found without reading what its records say;
+    /// `None` if there is no such run.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the journal cannot be read.
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>>;
+
+    /// Forgets what `retention` lets it forget at the time `now`. Appends go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Journal::append).
+    fn prune(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Pruned, JournalError>>;
+}
+
+/// Which runs [`Journal::list`] answers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Only runs after this one.
+    pub after: Option<RunId>,
+    /// Only runs that have not ended.
+    pub unfinished: bool,
+    /// Only runs of this machine.
+    pub machine: Option<String>,
+    /// No more than this many.
+    pub limit: usize,
+}
+
+impl Default for Page {
+    /// The first 100 runs.
+    fn default() -> Self {
+        Page { after: None, unfinished: false, machine: None, limit: 100 }
+    }
+}
+
+impl Page {
+    /// Only runs after `run`: the last one of the page before.
+    #[must_use]
+    pub fn after(mut self, run: RunId) -> Self {
+        self.after = Some(run);
+        self
+    }
+
+    /// Only runs that have not ended.
+    #[must_use]
+    pub fn unfinished(mut self) -> Self {
+        self.unfinished = true;
+        self
+    }
+
+    /// Only runs of the machine `name`.
+    #[must_use]
+    pub fn machine(mut self, name: impl Into<String>) -> Self {
+        self.machine = Some(name.into());
+        self
+    }
+
+    /// No more than `limit` runs.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Whether `summary` belongs on it, but for the limit.
+    pub fn shows(&self, summary: &RunSummary) -> bool {
+        self.after.as_ref().is_none_or(|after| summary.run > *after)
+            && !(self.unfinished && matches!(summary.standing, crate::Standing::Ended(_)))
+            && self.machine.as_ref().is_none_or(|machine| summary.machine == *machine)
+    }
 }
 
 /// One run that a restart found.

@@ -55,6 +55,7 @@
 
 mod cancellation;
 mod check;
+mod child;
 mod context;
 mod data;
 mod effect;
@@ -67,18 +68,23 @@ mod machine;
 mod memory;
 mod policy;
 mod record;
+mod retention;
 mod run_id;
 mod runtime;
+mod signal;
 mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod step;
 mod successors;
+mod summary;
 pub mod testing;
 mod time;
+mod wait;
 
 pub use cancellation::{Cancellation, Requested};
 pub use check::validate;
+pub use child::{Child, Spawn};
 pub use context::{Context, Port, Progress};
 pub use data::Data;
 pub use effect::Effect;
@@ -86,16 +92,20 @@ pub use environment::Environment;
 pub use erased::{AnyMachine, EffectLog, Erased, Hosted, Outcome, StepCall, StepKind, Verdict};
 pub use fault::{Class, Fault};
 pub use graph::{Graph, GraphError, StateInfo};
-pub use journal::{Journal, JournalError, JournalErrorKind, Loaded};
+pub use journal::{Journal, JournalError, JournalErrorKind, Loaded, Page};
 pub use machine::{Cancel, Ending, Machine, State};
 pub use memory::MemoryJournal;
 pub use policy::Retry;
-pub use record::{Body, Record};
+pub use record::{Body, Carried, Record};
+pub use retention::{Pruned, Retention};
 pub use run_id::{InvalidRunId, RunId};
 pub use runtime::{
     End, Observer, RunEvent, RunHandle, Runtime, RuntimeBuilder, RuntimeError, RuntimeErrorKind,
 };
+pub use signal::{Pending, Signal};
 pub use snapshot::{RunSnapshot, Status};
 pub use step::{Go, Step, go, go_at};
 pub use successors::{At, Has, States};
+pub use summary::{RunSummary, Standing};
 pub use time::Timestamp;
+pub use wait::{Wait, WaitInfo};

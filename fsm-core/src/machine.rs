@@ -4,7 +4,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Context, Data, Fault, Retry, States, Step};
+use crate::{Context, Data, Fault, Retry, States, Step, Wait};
 
 /// A finite state machine: its states, and what they share.
 ///
@@ -59,6 +59,8 @@ pub trait State<M: Machine>: Serialize + DeserializeOwned + Send + 'static {
     const DOC: &'static str = "";
     /// How often the state is tried.
     const RETRY: Retry = Retry::times(5);
+    /// What the run waits for here before the step runs.
+    const WAIT: Wait = Wait::NONE;
     /// What a request to cancel does while the run is here.
     const CANCEL: Cancel = Cancel::Deliver;
     /// How the run has ended when it is here; for terminal states.
@@ -140,6 +142,8 @@ pub enum Ending {
     Cancelled,
     /// It found that other work is needed instead; its result says which.
     Redirected,
+    /// An operator gave it up, without asking its graph.
+    Abandoned,
 }
 
 impl Ending {
@@ -150,6 +154,7 @@ impl Ending {
             Ending::Failed => "failed",
             Ending::Cancelled => "cancelled",
             Ending::Redirected => "redirected",
+            Ending::Abandoned => "abandoned",
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Retry {
     cap_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attempt_timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total_timeout_ms: Option<u64>,
     #[serde(default)]
     pause: bool,
 }
@@ -42,6 +44,7 @@ impl Retry {
             factor: 2.0,
             cap_ms: 300_000,
             attempt_timeout_ms: None,
+            total_timeout_ms: None,
             pause: false,
         }
     }
@@ -69,6 +72,16 @@ impl Retry {
         self
     }
 
+    /// All attempts and the waits between them take no longer than this: the attempt that is
+    /// under way then is stopped, no further one begins, and the state counts as exhausted.
+    /// Counted from the entry into the state, or from the time that it was to wait for
+    /// ([`go_at`](crate::go_at)). The first attempt always begins.
+    #[must_use]
+    pub const fn total_timeout(mut self, limit: Duration) -> Self {
+        self.total_timeout_ms = Some(limit.as_millis() as u64);
+        self
+    }
+
     /// When no attempt is left the run pauses for an operator instead of taking its failure edge.
     #[must_use]
     pub const fn or_pause(mut self) -> Self {
@@ -84,6 +97,14 @@ impl Retry {
     /// How long one attempt may take.
     pub const fn attempt_limit(&self) -> Option<Duration> {
         match self.attempt_timeout_ms {
+            Some(limit_ms) => Some(Duration::from_millis(limit_ms)),
+            None => None,
+        }
+    }
+
+    /// How long all attempts may take together.
+    pub const fn total_limit(&self) -> Option<Duration> {
+        match self.total_timeout_ms {
             Some(limit_ms) => Some(Duration::from_millis(limit_ms)),
             None => None,
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Data, Ending, Fault, RunId, Timestamp};
+use crate::{Child, Data, End, Ending, Fault, Pending, RunId, Timestamp};
 
 /// One record of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,8 +40,9 @@ pub enum Body {
         data: Data,
         /// Its step runs no sooner than this.
         wake_at: Option<Timestamp>,
-        /// The request to cancel that is not settled yet.
-        cancel: Option<String>,
+        /// What the run takes along from the states before.
+        #[serde(default, skip_serializing_if = "Carried::is_empty")]
+        carried: Box<Carried>,
     },
     /// An effect is about to run.
     Intent {
@@ -69,13 +70,27 @@ pub enum Body {
         /// Why.
         reason: String,
     },
-    /// No attempt is left, and the state's policy leaves what follows to an operator.
+    /// Its deadline has passed; from here on it is as if somebody had asked it to stop.
+    Deadline,
+    /// It waits for an operator: because no attempt is left, or because the operator said so.
     Pause {
-        /// Why the last attempt failed.
+        /// Why.
         fault: Fault,
     },
     /// An operator let a paused run continue, with all its attempts.
     Resume,
+    /// Somebody told it something.
+    Signal(Pending),
+    /// A child of it has ended.
+    ChildEnded {
+        /// The child.
+        run: RunId,
+        /// How it ended.
+        end: End,
+    },
+    /// An operator let a failed run continue at the state in which it failed, with all its
+    /// attempts.
+    Redrive,
     /// It ended.
     End {
         /// How.
@@ -83,6 +98,44 @@ pub enum Body {
         /// Why, unless it completed.
         fault: Option<Fault>,
     },
+}
+
+/// What a run takes along from state to state, beside the state's data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Carried {
+    /// The request to cancel that is not settled yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<String>,
+    /// When the run is asked to stop, unless it has ended by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The run that spawned it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// Why it waits for an operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Fault>,
+    /// The runs that it spawned, until a state that waits for children has seen their ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Child>,
+    /// The signals that no state has taken yet, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Pending>,
+    /// The ids of the last [`HEARD_MAX`](Carried::HEARD_MAX) signals, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<String>,
+}
+
+impl Carried {
+    /// How many signals' ids a run remembers: a signal that is repeated after that many others is
+    /// taken for a new one.
+    pub const HEARD_MAX: usize = 256;
+
+    /// Whether there is nothing to take along.
+    pub fn is_empty(&self) -> bool {
+        *self == Carried::default()
+    }
 }
 
 impl Body {
@@ -94,8 +147,12 @@ impl Body {
             Body::Result { .. } => "result",
             Body::Attempt { .. } => "attempt",
             Body::Cancel { .. } => "cancel",
+            Body::Deadline => "deadline",
             Body::Pause { .. } => "pause",
             Body::Resume => "resume",
+            Body::Signal(_) => "signal",
+            Body::ChildEnded { .. } => "child_ended",
+            Body::Redrive => "redrive",
             Body::End { .. } => "end",
         }
     }

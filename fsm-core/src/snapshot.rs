@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Data, EffectLog, Ending, Fault, Record, RunId, Timestamp};
+use crate::{
+    Body, Carried, Data, EffectLog, End, Ending, Fault, Pending, Record, RunId, Timestamp,
+};
 
 /// Where a run stands. A pure fold of its records, from any [`Body::Enter`] on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,14 +30,16 @@ pub struct RunSnapshot {
     pub data: Data,
     /// Which entry into a state this is.
     pub entry: u64,
+    /// When it was entered.
+    pub entered: Timestamp,
     /// Failed attempts at this entry.
     pub attempts: u32,
     /// The state's step runs no sooner than this.
     pub wake_at: Option<Timestamp>,
     /// What is known of this entry's effects.
     pub effects: Vec<EffectLog>,
-    /// The request to cancel that is not settled yet.
-    pub cancel: Option<String>,
+    /// What it takes along: requests, signals, children.
+    pub carried: Box<Carried>,
     /// Whether it runs, pauses or has ended.
     pub status: Status,
 }
@@ -96,10 +100,11 @@ impl RunSnapshot {
             state: String::new(),
             data: Data::default(),
             entry: 0,
+            entered: first.at,
             attempts: 0,
             wake_at: None,
             effects: Vec::new(),
-            cancel: None,
+            carried: Box::default(),
             status: Status::Active,
         };
         snapshot.apply(first)?;
@@ -119,8 +124,11 @@ impl RunSnapshot {
         if self.seq.checked_add(1) != Some(record.seq) {
             return Err(format!("record {} follows record {}", record.seq, self.seq));
         }
-        if matches!(self.status, Status::Ended(..)) {
-            return Err(format!("record {} follows the end", record.seq));
+        match (&self.status, &record.body) {
+            (Status::Ended(Ending::Failed, _), Body::Redrive) => {}
+            (Status::Ended(..), _) => return Err(format!("record {} follows the end", record.seq)),
+            (_, Body::Redrive) => return Err(format!("record {} follows no end", record.seq)),
+            _ => {}
         }
         self.seq = record.seq;
         self.at = record.at;
@@ -134,14 +142,15 @@ impl RunSnapshot {
                 state,
                 data,
                 wake_at,
-                cancel,
+                carried,
             } => {
                 (self.entry, self.machine, self.version) = (entry, machine, version);
                 (self.origin, self.graph) = (origin, graph);
                 (self.state, self.data, self.wake_at) = (state, data, wake_at);
-                self.cancel = cancel;
-                self.attempts = 0;
+                self.carried = carried;
+                (self.entered, self.attempts) = (record.at, 0);
                 self.effects.clear();
+                self.status = self.standing();
             }
             Body::Intent { effect } => {
                 self.effects.push(EffectLog { name: effect, result: None });
@@ -154,20 +163,58 @@ impl RunSnapshot {
                 self.attempts = attempt;
                 self.wake_at = Some(next_at);
             }
-            Body::Cancel { reason } => {
-                self.cancel.get_or_insert(reason);
-                if let Status::Paused(_) = self.status {
-                    self.status = Status::Active;
-                }
+            Body::Cancel { reason } => self.ask_to_stop(reason),
+            Body::Deadline => {
+                self.carried.deadline = None;
+                self.ask_to_stop("its deadline has passed".to_owned());
             }
-            Body::Pause { fault } => self.status = Status::Paused(fault),
-            Body::Resume => {
+            Body::Pause { fault } => {
+                self.carried.paused = Some(fault);
+                self.status = self.standing();
+            }
+            Body::Resume | Body::Redrive => {
+                self.carried.paused = None;
                 self.status = Status::Active;
                 self.attempts = 0;
                 self.wake_at = None;
             }
+            Body::Signal(signal) => self.hear(signal),
+            Body::ChildEnded { run, end } => {
+                for child in &mut self.carried.children {
+                    if child.run == run {
+                        child.end = Some(end.clone());
+                    }
+                }
+            }
             Body::End { ending, fault } => self.status = Status::Ended(ending, fault),
         }
         Ok(())
+    }
+
+    /// How it ended; `None` while it has not.
+    pub fn end(&self) -> Option<End> {
+        let Status::Ended(ending, fault) = &self.status else { return None };
+        let (state, data) = (self.state.clone(), self.data.clone());
+        Some(End { ending: *ending, state, data, fault: fault.clone() })
+    }
+
+    fn standing(&self) -> Status {
+        self.carried.paused.clone().map_or(Status::Active, Status::Paused)
+    }
+
+    /// A run that waits for an operator goes on when it is asked to stop.
+    fn ask_to_stop(&mut self, reason: String) {
+        self.carried.cancel.get_or_insert(reason);
+        self.carried.paused = None;
+        self.status = Status::Active;
+    }
+
+    fn hear(&mut self, signal: Pending) {
+        let Carried { heard, signals, .. } = &mut *self.carried;
+        if heard.len() == Carried::HEARD_MAX {
+            heard.remove(0);
+        }
+        heard.push(signal.id.clone());
+        signals.push(signal);
     }
 }

@@ -15,8 +15,9 @@ use std::{
 
 use fsm_core::{
     Body, Cancel, Context, Data, End, Ending, Environment, Fault, Hosted, Journal, JournalError,
-    JournalErrorKind, Loaded, Machine, Record, Retry, RunId, RunSnapshot, Runtime,
-    RuntimeErrorKind, State, Step, check, go, go_at, testing::ManualEnvironment,
+    JournalErrorKind, Loaded, Machine, Page, Pruned, Record, Retention, Retry, RunId, RunSnapshot,
+    RunSummary, Runtime, RuntimeErrorKind, State, Step, Timestamp, check, go, go_at,
+    testing::ManualEnvironment,
 };
 use futures::future::{BoxFuture, Either, select};
 use serde::{Deserialize, Serialize};
@@ -86,8 +87,28 @@ impl Journal for Mortal {
         self.journal.load(run)
     }
 
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.journal.unfinished()
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+        self.journal.unfinished(after, limit)
+    }
+
+    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
+        self.journal.list(page)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        self.journal.head(run)
+    }
+
+    fn prune(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
+        self.journal.prune(retention, now)
     }
 
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {

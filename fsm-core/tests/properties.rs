@@ -132,8 +132,31 @@ impl Journal for Slow {
         self.0.load(run)
     }
 
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.0.unfinished()
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+        self.0.unfinished(after, limit)
+    }
+
+    fn list(
+        &self,
+        page: fsm_core::Page,
+    ) -> BoxFuture<'static, Result<Vec<fsm_core::RunSummary>, JournalError>> {
+        self.0.list(page)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        self.0.head(run)
+    }
+
+    fn prune(
+        &self,
+        retention: fsm_core::Retention,
+        now: fsm_core::Timestamp,
+    ) -> BoxFuture<'static, Result<fsm_core::Pruned, JournalError>> {
+        self.0.prune(retention, now)
     }
 
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
@@ -191,13 +214,15 @@ impl AnyMachine for Scripted {
         let act = self.script.get(self.next.fetch_add(1, Ordering::SeqCst)).cloned();
         let successors = self.graph.state(&call.state).unwrap().next.clone();
         let intents = Arc::clone(&port);
-        let go = move |which: usize, wait_secs: Option<u64>| Outcome {
-            effects: vec![EffectLog { name: "e".to_owned(), result: Some(Data::default()) }],
-            verdict: Verdict::Go {
+        let go = move |which: usize, wait_secs: Option<u64>| {
+            let mut outcome = Outcome::from(Verdict::Go {
                 state: successors[which % successors.len()].clone(),
                 data: Data::default(),
                 wake_at: wait_secs.map(|secs| port.now() + Duration::from_secs(secs)),
-            },
+            });
+            outcome.effects =
+                vec![EffectLog { name: "e".to_owned(), result: Some(Data::default()) }];
+            outcome
         };
         Box::pin(async move {
             match act {
@@ -207,7 +232,7 @@ impl AnyMachine for Scripted {
                 Some(Act::Stray(index)) => {
                     let state = format!("s{index}");
                     let verdict = Verdict::Go { state, data: Data::default(), wake_at: None };
-                    Outcome { effects: Vec::new(), verdict }
+                    Outcome::from(verdict)
                 }
                 Some(Act::Retryable) => Fault::retryable("test.transient", "not now").into(),
                 Some(Act::Permanent) => Fault::permanent("test.gone", "gone").into(),
@@ -219,7 +244,7 @@ impl AnyMachine for Scripted {
                     Ok(()) => go(0, None),
                     Err(fault) => fault.into(),
                 },
-                Some(Act::Again) => Outcome { effects: Vec::new(), verdict: Verdict::Again },
+                Some(Act::Again) => Verdict::Again.into(),
             }
         })
     }

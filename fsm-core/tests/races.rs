@@ -64,8 +64,31 @@ impl Journal for Late {
         self.journal.load(run)
     }
 
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.journal.unfinished()
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+        self.journal.unfinished(after, limit)
+    }
+
+    fn list(
+        &self,
+        page: fsm_core::Page,
+    ) -> BoxFuture<'static, Result<Vec<fsm_core::RunSummary>, JournalError>> {
+        self.journal.list(page)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        self.journal.head(run)
+    }
+
+    fn prune(
+        &self,
+        retention: fsm_core::Retention,
+        now: fsm_core::Timestamp,
+    ) -> BoxFuture<'static, Result<fsm_core::Pruned, JournalError>> {
+        self.journal.prune(retention, now)
     }
 
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
@@ -162,7 +185,7 @@ fn a_cancel_during_a_write_is_delivered_before_the_next_step() {
     cancelled.unwrap();
     environment.block_on(handle.end()).unwrap();
     let snapshot = environment.block_on(runtime.inspect(&run)).unwrap().unwrap();
-    assert!(snapshot.cancel.is_none(), "the edge for it leads to `done`");
+    assert!(snapshot.carried.cancel.is_none(), "the edge for it leads to `done`");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 

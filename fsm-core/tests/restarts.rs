@@ -243,7 +243,7 @@ fn an_undeclared_successor_is_a_fault(medium: Medium) {
 }
 
 fn asking_for_more_than_an_interruption_allows_is_a_fault(medium: Medium) {
-    let again = || fsm_core::Outcome { effects: Vec::new(), verdict: fsm_core::Verdict::Again };
+    let again = || fsm_core::Outcome::from(fsm_core::Verdict::Again);
     let machine = lying::Lying::new("work", move |_, _| again());
     let process = Process::start(&medium);
     process.runtime.register(machine, "tests 1").unwrap();

@@ -191,7 +191,7 @@ fn first_record(run: &str) -> Record {
         state: "work".to_owned(),
         data: Data::encode(&Work::default()).unwrap(),
         wake_at: None,
-        cancel: None,
+        carried: Box::default(),
     };
     Record { run: id(run), seq: 1, at: Timestamp::from_unix_ms(1), body }
 }

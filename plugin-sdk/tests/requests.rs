@@ -149,6 +149,9 @@ fn step(machine: &str) -> Request {
             attempt: 1,
             kind: StepKind::Run,
             effects: Vec::new(),
+            signals: Vec::new(),
+            children: Vec::new(),
+            deadline: None,
         },
     }
 }

@@ -4,7 +4,7 @@ mod render;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cancel, Ending, Machine, Retry, State, States, check::closure};
+use crate::{Cancel, Ending, Machine, Retry, State, States, WaitInfo, check::closure};
 
 /// A machine's graph: names, docs, edges and policies.
 ///
@@ -55,6 +55,9 @@ pub struct StateInfo {
     pub next: Vec<String>,
     /// How often it is tried.
     pub retry: Retry,
+    /// What a run waits for here before the step runs; `None` if for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitInfo>,
     /// What a request to cancel does here.
     #[serde(default)]
     pub cancel: Cancel,
@@ -81,6 +84,7 @@ impl Graph {
             doc: state.doc.to_owned(),
             next: state.next.iter().map(|&name| name.to_owned()).collect(),
             retry: state.retry,
+            wait: state.wait.info(),
             cancel: state.cancel,
             ending: state.next.is_empty().then_some(state.ending),
         });

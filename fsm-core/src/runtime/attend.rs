@@ -60,6 +60,9 @@ impl Drive {
             attempt: self.snapshot.attempts + 1,
             kind,
             effects: self.snapshot.effects.clone(),
+            signals: self.snapshot.carried.signals.clone(),
+            children: self.snapshot.carried.children.clone(),
+            deadline: self.snapshot.carried.deadline,
         };
         let machine = Arc::clone(&self.registered.machine);
         let step = AssertUnwindSafe(async move { machine.step(call, port).await }).catch_unwind();
@@ -114,7 +117,7 @@ impl Drive {
                 }
                 command => self.serve(command).await?,
             }
-            if self.snapshot.cancel.is_some()
+            if self.snapshot.carried.cancel.is_some()
                 && let Some(stop) = stop.filter(|stop| !stop.is_requested())
             {
                 stop.request();
@@ -163,7 +166,7 @@ impl Drive {
     }
 
     async fn cancel(&mut self, reason: String, done: oneshot::Sender<()>) -> Result<(), Halt> {
-        if self.snapshot.cancel.is_none() {
+        if self.snapshot.carried.cancel.is_none() {
             self.write(vec![Body::Cancel { reason }]).await?;
             // Its edge is another call than the one that was interrupted.
             self.pause = None;

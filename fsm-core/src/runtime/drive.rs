@@ -176,7 +176,7 @@ impl Drive {
 
     /// Whether a request to cancel is to be delivered in `state`.
     fn cancelled(&self, state: &StateInfo) -> bool {
-        self.snapshot.cancel.is_some() && state.cancel == Cancel::Deliver
+        self.snapshot.carried.cancel.is_some() && state.cancel == Cancel::Deliver
     }
 
     /// Calls the state once and records what came of it.
@@ -204,7 +204,7 @@ impl Drive {
                 if self.registered.machine.graph().allows(&state.name, &next) {
                     if cancelled {
                         // A request is delivered once: its edge settles it.
-                        self.snapshot.cancel = None;
+                        self.snapshot.carried.cancel = None;
                     }
                     return self.enter(next, data, wake_at, effects).await.map(|()| None);
                 }
@@ -281,7 +281,7 @@ impl Drive {
         mut bodies: Vec<Body>,
     ) -> Result<(), Halt> {
         let graph = self.registered.machine.graph();
-        let cancel = self.snapshot.cancel.clone();
+        let carried = self.snapshot.carried.clone();
         let entry = self.snapshot.entry + 1;
         bodies.push(Body::Enter {
             entry,
@@ -292,7 +292,7 @@ impl Drive {
             state: next.clone(),
             data,
             wake_at,
-            cancel,
+            carried,
         });
         // Entering a terminal state and ending are one durable write.
         let ending = graph.state(&next).and_then(|state| state.ending);

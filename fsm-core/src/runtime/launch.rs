@@ -70,7 +70,7 @@ impl Runtime {
     pub(super) async fn resume_unfinished(&self) -> Result<Vec<(RunId, String)>, RuntimeError> {
         let gone = self.inner.tasks().gone;
         let mut quarantined = Vec::new();
-        for loaded in self.inner.journal.unfinished().await? {
+        for loaded in self.inner.journal.unfinished(None, usize::MAX).await? {
             let run = loaded.run;
             let resumed = {
                 let _gate = self.inner.gates.pass(&run).await;

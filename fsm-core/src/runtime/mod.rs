@@ -169,7 +169,7 @@ impl Runtime {
             state: graph.initial.clone(),
             data: input,
             wake_at: None,
-            cancel: None,
+            carried: Box::default(),
         };
         Ok(Record { run, seq: 1, at: self.inner.environment.now(), body })
     }

@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{Store, error::about};
 use crate::{
-    Body, Journal, JournalError, JournalErrorKind, Loaded, Record, RunId, RunSnapshot, Timestamp,
+    Body, Journal, JournalError, JournalErrorKind, Loaded, Page, Pruned, Record, Retention, RunId,
+    RunSnapshot, RunSummary, Timestamp,
 };
 
 const SCHEMA: &[&str] = &["
@@ -109,7 +110,7 @@ fn stage_one(tx: &Connection, record: &Record) -> rusqlite::Result<()> {
             )?
             .execute((run, at_ms))?;
         }
-        Body::Intent { .. } | Body::Result { .. } => {}
+        _ => {}
     }
     Ok(())
 }
@@ -173,7 +174,11 @@ impl Journal for SqliteJournal {
         }))
     }
 
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+    fn unfinished(
+        &self,
+        _: Option<&RunId>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
         Box::pin(self.store.read(|connection| {
             let mut select = connection.prepare_cached(
                 "SELECT run, enter_seq FROM fsm_run WHERE status IN ('active', 'paused') ORDER BY run",
@@ -195,5 +200,21 @@ impl Journal for SqliteJournal {
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
         let run = run.clone();
         Box::pin(self.store.read(move |connection| records(connection, run.as_str(), 0)))
+    }
+
+    fn list(&self, _: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn head(&self, _: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn prune(
+        &self,
+        _: Retention,
+        _: Timestamp,
+    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
+        Box::pin(async { Ok(Pruned::default()) })
     }
 }

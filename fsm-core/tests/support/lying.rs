@@ -24,6 +24,7 @@ pub(crate) fn state(name: &str, next: &[&str]) -> StateInfo {
         doc: String::new(),
         next: next.iter().map(|&next| next.to_owned()).collect(),
         retry: Retry::NEVER,
+        wait: None,
         cancel: fsm_core::Cancel::Deliver,
         ending: next.is_empty().then_some(Ending::Completed),
     }
@@ -42,7 +43,7 @@ pub(crate) fn graph(initial: &str, states: Vec<StateInfo>) -> Graph {
 pub(crate) fn to(state: &str) -> Outcome {
     let data = Data::encode(&()).unwrap();
     let verdict = Verdict::Go { state: state.to_owned(), data, wake_at: None };
-    Outcome { effects: Vec::new(), verdict }
+    Outcome::from(verdict)
 }
 
 impl Lying {

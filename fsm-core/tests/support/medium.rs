@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use fsm_core::{Journal, JournalError, Loaded, MemoryJournal, Record, RunId, RunSnapshot};
+use fsm_core::{
+    Journal, JournalError, Loaded, MemoryJournal, Page, Pruned, Record, Retention, RunId,
+    RunSnapshot, RunSummary, Timestamp,
+};
 use futures::future::BoxFuture;
 
 pub(crate) enum Medium {
@@ -47,8 +50,28 @@ impl Journal for AnyJournal {
         self.0.load(run)
     }
 
-    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.0.unfinished()
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+        self.0.unfinished(after, limit)
+    }
+
+    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
+        self.0.list(page)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        self.0.head(run)
+    }
+
+    fn prune(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
+        self.0.prune(retention, now)
     }
 
     fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
