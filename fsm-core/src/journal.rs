@@ -16,7 +16,9 @@ use crate::{Pruned, Record, Retention, RunId, RunSnapshot, RunSummary, Timestamp
 /// after a failed write nothing more is acknowledged ([`JournalErrorKind::Poisoned`]) until the
 /// journal is opened again. `fsm_core::testing::journal_suite` is this promise as tests.
 pub trait Journal: Send + Sync + 'static {
-    /// Writes `records`, of one run or of several, all or none.
+    /// Writes `records`, of one run or of several, all or none. What was asked for first is
+    /// written first, also by those whose futures were dropped; no records at all are written
+    /// once everything before them is.
     ///
     /// # Errors
     ///

@@ -100,7 +100,8 @@ pub use record::{Body, Carried, Record};
 pub use retention::{Pruned, Retention};
 pub use run_id::{InvalidRunId, RunId};
 pub use runtime::{
-    End, Observer, RunEvent, RunHandle, Runtime, RuntimeBuilder, RuntimeError, RuntimeErrorKind,
+    End, Observer, Recovered, RunEvent, RunHandle, Runtime, RuntimeBuilder, RuntimeError,
+    RuntimeErrorKind, Watch, Watched,
 };
 pub use signal::{Pending, Signal};
 pub use snapshot::{RunSnapshot, Status};

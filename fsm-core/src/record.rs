@@ -107,6 +107,9 @@ pub struct Carried {
     /// The request to cancel that is not settled yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<String>,
+    /// Whether anybody has ever asked the run to stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
     /// When the run is asked to stop, unless it has ended by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,

@@ -30,8 +30,8 @@ pub struct RunSnapshot {
     pub data: Data,
     /// Which entry into a state this is.
     pub entry: u64,
-    /// When it was entered.
-    pub entered: Timestamp,
+    /// Since when its step may run: the entry, or the time that it was to wait for.
+    pub due: Timestamp,
     /// Failed attempts at this entry.
     pub attempts: u32,
     /// The state's step runs no sooner than this.
@@ -100,7 +100,7 @@ impl RunSnapshot {
             state: String::new(),
             data: Data::default(),
             entry: 0,
-            entered: first.at,
+            due: first.at,
             attempts: 0,
             wake_at: None,
             effects: Vec::new(),
@@ -148,7 +148,8 @@ impl RunSnapshot {
                 (self.origin, self.graph) = (origin, graph);
                 (self.state, self.data, self.wake_at) = (state, data, wake_at);
                 self.carried = carried;
-                (self.entered, self.attempts) = (record.at, 0);
+                self.due = wake_at.map_or(record.at, |at| at.max(record.at));
+                self.attempts = 0;
                 self.effects.clear();
                 self.status = self.standing();
             }
@@ -205,6 +206,7 @@ impl RunSnapshot {
     /// A run that waits for an operator goes on when it is asked to stop.
     fn ask_to_stop(&mut self, reason: String) {
         self.carried.cancel.get_or_insert(reason);
+        self.carried.asked = true;
         self.carried.paused = None;
         self.status = Status::Active;
     }

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use fsm_core::{Body, Cancel, Data, Ending, Fault, Journal, RuntimeErrorKind, StepKind};
+use fsm_core::{Body, Cancel, Class, Data, Ending, Fault, Journal, RuntimeErrorKind, StepKind};
 
 use self::support::{
     id, lying,
@@ -59,7 +59,7 @@ fn a_running_step_sees_it_and_stops(medium: Medium) {
     process.begin("r", "job", &Work::default());
     process.until(|| world.said("work 1") == 1);
     let end = process.end(&process.cancel("r"));
-    assert_eq!((end.ending, end.fault), (Ending::Cancelled, Some(Fault::cancelled())));
+    assert_eq!((end.ending, end.fault), (Ending::Cancelled, Some(asked())));
     assert_eq!(world.said("heeded"), 1);
     assert_eq!(process.kinds("r"), ["enter", "cancel", "end"]);
 }
@@ -172,7 +172,7 @@ fn it_survives_a_restart(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end(&process.resume("r").unwrap());
+    process.end(&process.attach("r").unwrap());
     assert_eq!(process.states("r"), ["work", "undo", "failed"]);
     assert_eq!(world.said("work 1"), 1, "the step is not run again");
 }
@@ -259,4 +259,9 @@ fn a_run_that_never_began_is_revoked_without_a_step_and_no_other_is(medium: Medi
     process.begin("works", "job", &Work::default());
     process.until(|| world.said("work 1") == 1);
     assert_eq!(revoke("works"), None);
+}
+
+/// What a run that has no edge for it ends with when a test has asked it to stop.
+fn asked() -> Fault {
+    Fault::new(Class::Cancelled, "cancelled", "a test asks")
 }

@@ -281,18 +281,18 @@ fn suffer(machine: &Scripted, blows: &[Blow]) {
             Blow::Work => environment.block_on(breathe()),
             Blow::Time => pass_time(),
             Blow::Cancel => drop(environment.block_on(runtime.cancel(&run, "a test")).unwrap()),
-            Blow::Unpause => drop(environment.block_on(runtime.unpause(&run)).unwrap()),
+            Blow::Unpause => drop(environment.block_on(runtime.resume(&run)).unwrap()),
             Blow::Stop => environment.block_on(runtime.stop()),
             Blow::Crash => {}
         }
         if let Blow::Crash | Blow::Stop = blow {
             environment.drop_tasks();
             runtime = process(machine, &environment);
-            environment.block_on(runtime.resume_all()).unwrap();
+            environment.block_on(runtime.recover()).unwrap();
         }
     }
     environment.block_on(async {
-        let handle = runtime.resume(&run).await.unwrap();
+        let handle = runtime.attach(&run).await.unwrap();
         let mut end = Box::pin(handle.end());
         for _ in 0..10_000 {
             match select(end, Box::pin(breathe())).await {
@@ -302,7 +302,7 @@ fn suffer(machine: &Scripted, blows: &[Blow]) {
             pass_time();
             let paused = runtime.inspect(&run).await.unwrap().unwrap().status;
             if paused.as_str() == "paused" {
-                runtime.unpause(&run).await.unwrap();
+                runtime.resume(&run).await.unwrap();
             }
         }
         panic!("the run comes to no end");

@@ -44,7 +44,7 @@ fn a_parked_run_fires_once_after_a_restart(medium: Medium) {
     environment.advance(Duration::from_secs(30));
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    let run = process.resume("r").unwrap();
+    let run = process.attach("r").unwrap();
     process.until_asleep();
     assert_eq!(process.environment.next_wake(), wake_at, "not 60 s from the restart on");
     process.block_on(breathe());
@@ -63,7 +63,7 @@ fn a_time_that_passed_meanwhile_fires_at_once(medium: Medium) {
     environment.advance(Duration::from_secs(3_600));
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end(&process.resume("r").unwrap());
+    process.end(&process.attach("r").unwrap());
     // Nobody knows whether the process lived until then, so the state counts as interrupted.
     assert_eq!(process.states("r"), ["work", "rest", "look", "done"]);
 }
@@ -76,7 +76,7 @@ fn a_crash_in_a_step_takes_the_edge_for_it(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end(&process.resume("r").unwrap());
+    process.end(&process.attach("r").unwrap());
     assert_eq!(process.states("r"), ["work", "look", "done"]);
 }
 
@@ -88,7 +88,7 @@ fn a_crash_in_a_step_without_that_edge_runs_it_again(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end(&process.resume("r").unwrap());
+    process.end(&process.attach("r").unwrap());
     assert_eq!(world.log(), ["work 1", "dropped", "work 1"], "no attempt is used");
 }
 
@@ -100,7 +100,7 @@ fn a_clean_wait_is_no_interruption(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end_in_time(&process.resume("r").unwrap());
+    process.end_in_time(&process.attach("r").unwrap());
     assert_eq!(world.log(), ["work 1", "work 2"]);
 }
 
@@ -112,7 +112,7 @@ fn effects_keep_their_keys_and_intents_say_maybe(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end_in_time(&process.resume("r").unwrap());
+    process.end_in_time(&process.attach("r").unwrap());
     assert_eq!(
         world.log(),
         [
@@ -137,7 +137,7 @@ fn recorded_results_are_not_run_again(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    process.end_in_time(&process.resume("r").unwrap());
+    process.end_in_time(&process.attach("r").unwrap());
     assert_eq!(world.log(), ["work 1", "r/1/plain", "r/1/careful", "work 2"]);
 }
 
@@ -151,18 +151,18 @@ fn a_missing_machine_quarantines_its_runs_alone(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    let quarantined = process.block_on(process.runtime.resume_all()).unwrap();
+    let quarantined = process.block_on(process.runtime.recover()).unwrap().quarantined;
     assert_eq!(quarantined.len(), 1);
     assert_eq!(quarantined[0].0, id("orphan"));
     assert!(quarantined[0].1.contains("evolving"), "{quarantined:?}");
     assert_eq!(process.events.count(|e| matches!(e, RunEvent::Quarantined(_))), 1);
-    assert_eq!(process.resume("orphan").unwrap_err().kind(), RuntimeErrorKind::Quarantined);
-    let other = process.resume("other").unwrap();
+    assert_eq!(process.attach("orphan").unwrap_err().kind(), RuntimeErrorKind::Quarantined);
+    let other = process.attach("other").unwrap();
     assert_eq!(process.end_in_time(&other).ending, Ending::Completed);
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Old, &world);
-    assert_eq!(process.end(&process.resume("orphan").unwrap()).ending, Ending::Completed);
+    assert_eq!(process.end(&process.attach("orphan").unwrap()).ending, Ending::Completed);
 }
 
 fn an_unknown_state_quarantines_its_run_alone(medium: Medium) {
@@ -177,7 +177,7 @@ fn an_unknown_state_quarantines_its_run_alone(medium: Medium) {
     machine.graph =
         lying::graph("start", vec![lying::state("start", &["done"]), lying::state("done", &[])]);
     process.runtime.register(machine, "tests 2").unwrap();
-    let quarantined = process.block_on(process.runtime.resume_all()).unwrap();
+    let quarantined = process.block_on(process.runtime.recover()).unwrap().quarantined;
     assert!(quarantined[0].1.contains("unknown state `work`"), "{quarantined:?}");
     assert_eq!(process.end(&process.begin("other", "lying", &())).ending, Ending::Completed);
 }
@@ -190,7 +190,7 @@ fn a_newer_machine_migrates_its_runs(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(New, &world);
-    let end = process.end(&process.resume("r").unwrap());
+    let end = process.end(&process.attach("r").unwrap());
     assert_eq!(end.data.as_text(), Some(r#"{"total":42}"#));
     assert_eq!(process.states("r"), ["begin", "finished"]);
     assert_eq!(process.inspect("r").version, 2);
@@ -205,10 +205,10 @@ fn a_panic_in_a_migration_quarantines_its_run_alone(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(New, &world);
-    let quarantined = process.block_on(process.runtime.resume_all()).unwrap();
+    let quarantined = process.block_on(process.runtime.recover()).unwrap().quarantined;
     assert_eq!(quarantined.len(), 1, "{quarantined:?}");
     assert!(quarantined[0].1.contains("bad luck"), "{quarantined:?}");
-    assert_eq!(process.end(&process.resume("good").unwrap()).ending, Ending::Completed);
+    assert_eq!(process.end(&process.attach("good").unwrap()).ending, Ending::Completed);
 }
 
 fn a_task_that_is_dropped_frees_its_run(medium: Medium) {
@@ -219,12 +219,12 @@ fn a_task_that_is_dropped_frees_its_run(medium: Medium) {
     process.environment.drop_tasks();
     let error = process.block_on(dropped.end()).unwrap_err();
     assert_eq!(error.kind(), RuntimeErrorKind::Stopped);
-    assert_eq!(process.end(&process.resume("r").unwrap()).ending, Ending::Completed);
+    assert_eq!(process.end(&process.attach("r").unwrap()).ending, Ending::Completed);
 
     let unpolled = process.begin("s", "job", &Work::default());
     process.environment.drop_tasks();
     assert!(process.block_on(unpolled.end()).is_err());
-    assert_eq!(process.end(&process.resume("s").unwrap()).ending, Ending::Completed);
+    assert_eq!(process.end(&process.attach("s").unwrap()).ending, Ending::Completed);
 }
 
 fn an_undeclared_successor_is_a_fault(medium: Medium) {

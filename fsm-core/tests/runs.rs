@@ -84,13 +84,13 @@ fn resuming_a_run_that_has_ended_answers_its_end(medium: Medium) {
     let end = process.end(&process.begin("r", "job", &Work::default()));
     process.die();
     let process = Process::start(&medium);
-    assert_eq!(process.end(&process.resume("r").unwrap()), end);
+    assert_eq!(process.end(&process.attach("r").unwrap()), end);
     assert_eq!(process.end(&process.cancel("r")), end, "a cancel comes too late");
 }
 
 fn an_unknown_run_and_an_unknown_machine_are_typed_errors(medium: Medium) {
     let process = Process::start(&medium);
-    assert_eq!(process.resume("r").unwrap_err().kind(), RuntimeErrorKind::UnknownRun);
+    assert_eq!(process.attach("r").unwrap_err().kind(), RuntimeErrorKind::UnknownRun);
     let started = process.block_on(process.runtime.start(id("r"), "job", Data::default()));
     assert_eq!(started.unwrap_err().kind(), RuntimeErrorKind::UnknownMachine);
     assert!(process.history("r").is_empty());
@@ -137,7 +137,7 @@ fn attempts_survive_a_restart(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    let run = process.resume("r").unwrap();
+    let run = process.attach("r").unwrap();
     process.until_asleep();
     assert_eq!(process.environment.next_wake(), wake_at, "the wait is the journaled one");
     let end = process.end_in_time(&run);
@@ -227,10 +227,10 @@ fn a_run_without_attempts_left_pauses_until_an_operator_lets_it_go_on(medium: Me
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    assert!(process.block_on(process.runtime.resume_all()).unwrap().is_empty());
+    assert!(process.block_on(process.runtime.recover()).unwrap().quarantined.is_empty());
     process.block_on(support::process::breathe());
     assert_eq!(world.log(), ["work 1", "patient 1", "patient 2"], "a restart ends no pause");
-    let run = process.block_on(process.runtime.unpause(&id("r"))).unwrap();
+    let run = process.block_on(process.runtime.resume(&id("r"))).unwrap();
     assert_eq!(process.end_in_time(&run).ending, Ending::Completed);
     assert_eq!(world.log()[3..], ["patient 1", "patient 2"], "with all its attempts");
     assert_eq!(process.states("r"), ["work", "patient", "done"]);
@@ -305,9 +305,9 @@ fn stop_leaves_runs_resumable(medium: Medium) {
     let environment = process.die();
 
     let process = Process::start_at(&medium, environment).with(Job, &world);
-    assert!(process.block_on(process.runtime.resume_all()).unwrap().is_empty());
+    assert!(process.block_on(process.runtime.recover()).unwrap().quarantined.is_empty());
     for run in ["running", "waiting"] {
-        let handle = process.resume(run).unwrap();
+        let handle = process.attach(run).unwrap();
         assert_eq!(process.end_in_time(&handle).ending, Ending::Completed);
     }
 }

@@ -7,7 +7,8 @@ mod support;
 use std::{path::Path, process::Command, sync::mpsc};
 
 use fsm_core::{
-    Body, Data, Ending, Journal, JournalError, JournalErrorKind, Record, Timestamp,
+    Body, Data, Ending, Journal, JournalError, JournalErrorKind, Record, RuntimeErrorKind,
+    Timestamp,
     sqlite::{SqliteJournal, Store, rusqlite},
 };
 use futures::{executor::block_on, future::BoxFuture};
@@ -228,7 +229,7 @@ fn a_run_whose_first_record_somebody_else_wrote_is_launched() {
     let medium = Medium::sqlite();
     let process = Process::start(&medium).with(Job, &world);
     process.block_on(medium.open().append(vec![first_record("r")])).unwrap();
-    let run = process.block_on(process.runtime.launch_fresh(&id("r"))).unwrap();
+    let run = process.block_on(process.runtime.launch(&id("r"))).unwrap();
     assert_eq!(process.end(&run).ending, Ending::Completed);
 }
 
@@ -310,15 +311,14 @@ fn a_damaged_record_quarantines_its_run_alone() {
     drop(connection);
 
     let process = Process::start(&medium).with(Job, &world);
-    let quarantined = process.block_on(process.runtime.resume_all()).unwrap();
+    let quarantined = process.block_on(process.runtime.recover()).unwrap().quarantined;
     assert_eq!(quarantined.len(), 1, "{quarantined:?}");
     assert_eq!(quarantined[0].0, id("damaged"));
-    let whole = process.resume("whole").unwrap();
+    let whole = process.attach("whole").unwrap();
     assert_eq!(process.end(&whole).ending, Ending::Completed);
-    let damaged = fsm_core::RuntimeErrorKind::Journal(JournalErrorKind::Damaged);
-    assert_eq!(process.resume("damaged").unwrap_err().kind(), damaged);
+    assert_eq!(process.attach("damaged").unwrap_err().kind(), RuntimeErrorKind::Quarantined);
     let history = process.block_on(process.runtime.history(&id("damaged")));
-    assert_eq!(history.unwrap_err().kind(), damaged);
+    assert_eq!(history.unwrap_err().kind(), RuntimeErrorKind::Journal(JournalErrorKind::Damaged));
 }
 
 #[test]

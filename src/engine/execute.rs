@@ -277,13 +277,13 @@ async fn carry_out(
     } else if began {
         services.tell(entered);
         // Also a run that waits for an operator: starting the engine again lets it go on.
-        inner.runtime.unpause(&run).await?
+        inner.runtime.resume(&run).await?
     } else {
         let now = services.environment.now();
         services.catalog.advance(id.clone(), Phase::Running, None, None, now).await?;
         services.tell(Event::Phase { operation: id.clone(), phase: Phase::Running });
         services.tell(entered);
-        inner.runtime.launch_fresh(&run).await?
+        inner.runtime.launch(&run).await?
     };
     if unless_cancelled(cancel, handle.end()).await.is_none() {
         inner.runtime.cancel(&run, CANCELLED).await?;

@@ -1,4 +1,4 @@
-//! What a run's task does while it waits: for a step, for a time, for a command.
+//! What a run's task does while a step is at work: it serves commands, and watches the time.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,39 +8,42 @@ use std::{
 
 use futures::{
     FutureExt, StreamExt,
-    channel::oneshot,
     future::{Either, select},
     pin_mut,
 };
+use tracing::Instrument;
 
 use super::{
+    command::Command,
     deadline::Deadline,
-    drive::{Command, Drive, Halt},
+    drive::{Drive, Halt},
+    due::is_cancelled,
     port::{Retire, StepPort},
 };
 use crate::{
-    Body, Cancel, Cancellation, Environment, Fault, Outcome, StateInfo, Status, StepCall, StepKind,
-    Timestamp,
+    Body, Cancellation, Environment, Fault, Outcome, StateInfo, StepCall, StepKind, Timestamp,
 };
 
-/// What a deadline of a step means.
+/// What it means that a step is out of time.
 #[derive(Clone, Copy)]
 enum Limit {
     Attempt,
+    State,
     Grace,
+    Run,
 }
 
 type Answer = std::thread::Result<Outcome>;
 
 impl Drive {
-    /// Calls the state, contains its panics, and serves commands meanwhile.
+    /// Calls the state, contains its panics, and serves commands meanwhile. `None` if the run has
+    /// ended in the middle of it.
     pub(super) async fn call(
         &mut self,
         kind: StepKind,
         state: &StateInfo,
-    ) -> Result<Outcome, Halt> {
+    ) -> Result<Option<Outcome>, Halt> {
         self.attempt += 1;
-        let deliver = state.cancel == Cancel::Deliver && kind == StepKind::Run;
         let cancellation = Cancellation::new();
         let port = Arc::new(StepPort {
             inner: Arc::clone(&self.inner),
@@ -51,31 +54,64 @@ impl Drive {
             retired: AtomicBool::new(false),
         });
         let retire = Retire(Arc::clone(&port));
-        let call = StepCall {
-            run: self.snapshot.run.clone(),
-            machine: self.snapshot.machine.clone(),
-            state: self.snapshot.state.clone(),
-            data: self.snapshot.data.clone(),
-            entry: self.snapshot.entry,
-            attempt: self.snapshot.attempts + 1,
-            kind,
-            effects: self.snapshot.effects.clone(),
-            signals: self.snapshot.carried.signals.clone(),
-            children: self.snapshot.carried.children.clone(),
-            deadline: self.snapshot.carried.deadline,
-        };
+        let limits = self.limits(&kind, state);
+        let stop = (kind == StepKind::Run).then_some(&cancellation);
+        let call = self.step_call(kind);
+        let (attempt, entry) = (call.attempt, call.entry);
+        let span = tracing::debug_span!("step", state = state.name, entry, attempt);
         let machine = Arc::clone(&self.registered.machine);
         let step = AssertUnwindSafe(async move { machine.step(call, port).await }).catch_unwind();
-        let mut step = Box::pin(step);
-        let stop = deliver.then_some(&cancellation);
-        let outcome = self.attend(step.as_mut(), stop, state).await;
+        let mut step = Box::pin(step.instrument(span));
+        let outcome = self.attend(step.as_mut(), stop, limits, state).await;
         drop(retire);
         // A step that is dropped half done runs its authors' drop code.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(step))) {
             std::mem::forget(payload);
-            tracing::error!(run = %self.snapshot.run, state = state.name, "a step panicked when it was dropped");
+            tracing::error!(state = state.name, "a step panicked when it was dropped");
         }
         outcome
+    }
+
+    fn step_call(&self, kind: StepKind) -> StepCall {
+        let snapshot = &self.snapshot;
+        StepCall {
+            run: snapshot.run.clone(),
+            machine: snapshot.machine.clone(),
+            state: snapshot.state.clone(),
+            data: snapshot.data.clone(),
+            entry: snapshot.entry,
+            attempt: snapshot.attempts + 1,
+            kind,
+            effects: snapshot.effects.clone(),
+            signals: snapshot.carried.signals.clone(),
+            children: snapshot.carried.children.clone(),
+            deadline: snapshot.carried.deadline,
+        }
+    }
+
+    /// How long a call of `kind` may take from now on.
+    fn limits(&self, kind: &StepKind, state: &StateInfo) -> Vec<(Deadline, Limit)> {
+        let now = self.inner.environment.now();
+        let attempt = state.retry.attempt_limit().map(|limit| (limit, Limit::Attempt));
+        if *kind != StepKind::Run {
+            return attempt
+                .map(|(left, limit)| (Deadline::after(now, left), limit))
+                .into_iter()
+                .collect();
+        }
+        let total = state.retry.total_limit().map(|limit| {
+            let left = (self.snapshot.due + limit).since(now);
+            (left.min(limit), Limit::State)
+        });
+        // The first attempt gets its time however late it begins.
+        let total = total.filter(|(left, _)| !left.is_zero());
+        let limits = attempt.into_iter().chain(total);
+        let mut limits: Vec<_> =
+            limits.map(|(left, limit)| (Deadline::after(now, left), limit)).collect();
+        if let Some(deadline) = self.snapshot.carried.deadline {
+            limits.push((Deadline::wall(deadline), Limit::Run));
+        }
+        limits
     }
 
     /// Polls `step` until it answers or is out of time. A request to cancel is durable before
@@ -84,96 +120,59 @@ impl Drive {
         &mut self,
         mut step: Pin<&mut (impl Future<Output = Answer> + ?Sized)>,
         stop: Option<&Cancellation>,
+        mut limits: Vec<(Deadline, Limit)>,
         state: &StateInfo,
-    ) -> Result<Outcome, Halt> {
+    ) -> Result<Option<Outcome>, Halt> {
         let environment = Arc::clone(&self.inner.environment);
-        let limit = state.retry.attempt_limit();
-        let mut deadline =
-            limit.map(|limit| (Deadline::after(environment.now(), limit), Limit::Attempt));
         loop {
             let command = {
-                let timer = sleep(&*environment, deadline.map(|(deadline, _)| deadline.at()));
+                let first = limits.iter().map(|(deadline, _)| deadline.at()).min();
+                let timer = sleep(&*environment, first);
                 pin_mut!(timer);
                 match select(step.as_mut(), select(self.inbox.next(), timer)).await {
                     Either::Left((answer, _)) => {
-                        return Ok(answer.unwrap_or_else(|payload| panicked(payload).into()));
+                        let outcome = answer.unwrap_or_else(|payload| panicked(payload).into());
+                        return Ok(Some(outcome));
                     }
                     Either::Right((Either::Left((command, _)), _)) => Some(command),
                     Either::Right((Either::Right(((), _)), _)) => None,
                 }
             };
-            let Some(command) = command else {
-                match deadline {
-                    Some((deadline, limit)) if deadline.is_over(environment.now()) => {
-                        return Ok(out_of_time(limit).into());
-                    }
-                    _ => continue,
-                }
-            };
             match command {
-                Some(Command::Intent { attempt, effect, done }) if attempt == self.attempt => {
+                Some(Some(Command::Intent { attempt, effect, done }))
+                    if attempt == self.attempt =>
+                {
                     self.write(vec![Body::Intent { effect }]).await?;
-                    let _ = done.send(());
+                    let _ = done.send(Ok(()));
                 }
-                command => self.serve(command).await?,
+                Some(command) => self.serve(command).await?,
+                None => match expired(&mut limits, environment.now()) {
+                    Some(Limit::Run) => self.write(vec![Body::Deadline]).await?,
+                    Some(limit) => return Ok(Some(out_of_time(limit).into())),
+                    None => {}
+                },
             }
-            if self.snapshot.carried.cancel.is_some()
+            if self.has_ended() {
+                return Ok(None);
+            }
+            if is_cancelled(&self.snapshot, state)
                 && let Some(stop) = stop.filter(|stop| !stop.is_requested())
             {
                 stop.request();
                 let grace = Deadline::after(environment.now(), self.inner.cancel_grace);
-                deadline = Some((grace, Limit::Grace));
+                limits = vec![(grace, Limit::Grace)];
             }
         }
     }
+}
 
-    /// Waits for a time, or for ever, or for a command.
-    pub(super) async fn wait(&mut self, until: Option<Timestamp>) -> Result<(), Halt> {
-        let command = {
-            let environment = Arc::clone(&self.inner.environment);
-            let timer = sleep(&*environment, until);
-            pin_mut!(timer);
-            match select(self.inbox.next(), timer).await {
-                Either::Left((command, _)) => command,
-                Either::Right(((), _)) => return Ok(()),
-            }
-        };
-        self.serve(command).await
+/// Takes out a limit that is reached, if one is.
+fn expired(limits: &mut Vec<(Deadline, Limit)>, now: Timestamp) -> Option<Limit> {
+    for (deadline, _) in limits.iter_mut() {
+        *deadline = deadline.counted_anew(now);
     }
-
-    /// Serves what has arrived while nobody listened.
-    pub(super) async fn serve_queued(&mut self) -> Result<(), Halt> {
-        while let Ok(command) = self.inbox.try_recv() {
-            self.serve(Some(command)).await?;
-        }
-        Ok(())
-    }
-
-    async fn serve(&mut self, command: Option<Command>) -> Result<(), Halt> {
-        match command {
-            Some(Command::Stop) | None => Err(Halt::Stopped),
-            // The step that asks is not current: its sender is dropped here.
-            Some(Command::Intent { .. }) => Ok(()),
-            Some(Command::Cancel { reason, done }) => self.cancel(reason, done).await,
-            Some(Command::Unpause { done }) => {
-                if let Status::Paused(_) = self.snapshot.status {
-                    self.write(vec![Body::Resume]).await?;
-                }
-                let _ = done.send(());
-                Ok(())
-            }
-        }
-    }
-
-    async fn cancel(&mut self, reason: String, done: oneshot::Sender<()>) -> Result<(), Halt> {
-        if self.snapshot.carried.cancel.is_none() {
-            self.write(vec![Body::Cancel { reason }]).await?;
-            // Its edge is another call than the one that was interrupted.
-            self.pause = None;
-        }
-        let _ = done.send(());
-        Ok(())
-    }
+    let reached = limits.iter().position(|(deadline, _)| deadline.is_over(now))?;
+    Some(limits.swap_remove(reached).1)
 }
 
 async fn sleep(environment: &dyn Environment, until: Option<Timestamp>) {
@@ -186,7 +185,9 @@ async fn sleep(environment: &dyn Environment, until: Option<Timestamp>) {
 fn out_of_time(limit: Limit) -> Fault {
     match limit {
         Limit::Attempt => Fault::retryable("attempt.timeout", "the attempt took too long"),
-        Limit::Grace => Fault::cancelled(),
+        // The wait before a next attempt would end too late, so there is none.
+        Limit::State => Fault::retryable("state.timeout", "the state took too long"),
+        Limit::Grace | Limit::Run => Fault::cancelled(),
     }
 }
 

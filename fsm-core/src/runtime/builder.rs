@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Inner, Observer, Runtime};
+use super::{Observer, Runtime, inner::Inner};
 use crate::{Environment, Journal};
 
 /// What a [`Runtime`] is made with.
@@ -11,6 +11,7 @@ pub struct RuntimeBuilder {
     environment: Arc<dyn Environment>,
     observer: Arc<dyn Observer>,
     cancel_grace: Duration,
+    concurrency: usize,
 }
 
 impl RuntimeBuilder {
@@ -20,6 +21,7 @@ impl RuntimeBuilder {
             environment: Arc::new(environment),
             observer: Arc::new(()),
             cancel_grace: Duration::from_secs(30),
+            concurrency: 1_024,
         }
     }
 
@@ -37,12 +39,33 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The runtime. Nothing runs before [`Runtime::start`] or [`Runtime::resume`].
+    /// How many runs of one origin ([`Runtime::register`]) may have a step at work at a time; at
+    /// least one, 1,024 by default. The others are rows until one of those ends or waits. A
+    /// plugin whose steps never return keeps its own runs waiting, and nobody else's.
+    #[must_use]
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = runs.max(1);
+        self
+    }
+
+    /// The runtime. Nothing runs before [`Runtime::start`], [`Runtime::attach`] or
+    /// [`Runtime::recover`].
     pub fn build(self) -> Runtime {
-        let RuntimeBuilder { journal, environment, observer, cancel_grace } = self;
-        let (machines, tasks, gates) = Default::default();
-        let inner = Inner { journal, environment, observer, cancel_grace, machines, tasks, gates };
-        Runtime { inner: Arc::new(inner) }
+        let RuntimeBuilder { journal, environment, observer, cancel_grace, concurrency } = self;
+        let (watchers, machines, table, clock) = Default::default();
+        Runtime {
+            inner: Arc::new(Inner {
+                journal,
+                environment,
+                observer,
+                watchers,
+                cancel_grace,
+                concurrency,
+                machines,
+                table,
+                clock,
+            }),
+        }
     }
 }
 

@@ -1,13 +1,10 @@
-//! A wait that does not trust the wall clock more than it has to.
+//! Ends of waits, for a clock that somebody may set.
 
 use std::time::Duration;
 
 use crate::Timestamp;
 
 /// The end of a wait, and when the wait began.
-///
-/// A clock that shows a time before the beginning was set back. Such a wait is over at once:
-/// too short a wait does no harm, while one that lasts as long as the clock was set back would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
     from: Timestamp,
@@ -36,8 +33,19 @@ impl Deadline {
         self.at
     }
 
+    /// Whether the wait is over.
+    ///
+    /// A clock that shows a time before the beginning was set back. Such a wait is over at once:
+    /// too short a wait does no harm, while one that lasts as long as the clock was set back
+    /// would.
     pub(super) fn is_over(self, now: Timestamp) -> bool {
         now >= self.at || now < self.from
+    }
+
+    /// The same for a limit, which must not be reached too soon: if the clock was set back, it is
+    /// counted anew.
+    pub(super) fn counted_anew(self, now: Timestamp) -> Self {
+        if now < self.from { Deadline::after(now, self.at.since(self.from)) } else { self }
     }
 }
 
@@ -66,5 +74,14 @@ mod tests {
         check(Deadline::after(START, Duration::from_secs(5)), 9_999, true);
         check(Deadline::since(START, START), 9_999, true);
         check(Deadline::wall(START), 9_999, false);
+    }
+
+    #[test]
+    fn a_clock_set_back_lets_a_limit_begin_anew() {
+        let limit = Deadline::after(START, Duration::from_secs(5));
+        assert_eq!(limit.counted_anew(START), limit);
+        let anew = limit.counted_anew(Timestamp::from_unix_ms(1_000));
+        check(anew, 5_999, false);
+        check(anew, 6_000, true);
     }
 }

@@ -1,39 +1,29 @@
-//! The task of one run: step, record, step, until the run ends.
+//! One run at work: step, record, step, until it ends or waits.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::channel::{mpsc, oneshot};
+use futures::channel::mpsc;
 
 use super::{
-    Entry, Inner, Registered, RuntimeError, RuntimeErrorKind, deadline::Deadline, handle::Ended,
-    place::Place,
+    RuntimeError,
+    command::Command,
+    cue::{Cue, Next},
+    due::{Due, Later, due, is_cancelled},
+    inner::{Inner, Registered, Settled},
+    permit::Permit,
 };
 use crate::{
-    Body, Cancel, Class, Data, EffectLog, End, Ending, Fault, Record, RunEvent, RunSnapshot,
-    StateInfo, Status, StepKind, Timestamp, Verdict,
+    Body, Class, Data, EffectLog, End, Ending, Fault, Outcome, Record, RunEvent, RunSnapshot,
+    StateInfo, StepKind, Timestamp, Verdict,
 };
-
-/// The wait after a first interruption; it doubles with each one that follows.
-const INTERRUPTED_WAIT: Duration = Duration::from_secs(1);
-/// No wait after an interruption is longer.
-const INTERRUPTED_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// What others ask of a run's task. A dropped `done` says that the task has gone, or that the
-/// request is void.
-pub(super) enum Command {
-    /// A step is about to run an effect.
-    Intent { attempt: u64, effect: String, done: oneshot::Sender<()> },
-    /// Somebody asks the run to stop.
-    Cancel { reason: String, done: oneshot::Sender<()> },
-    /// An operator lets a paused run continue.
-    Unpause { done: oneshot::Sender<()> },
-    /// The process wants to end.
-    Stop,
-}
 
 /// Why a task ends before its run does.
 pub(super) enum Halt {
+    /// The run waits; its place is kept without a task.
+    Parked,
     Stopped,
+    /// There is no such run.
+    Unknown,
     Journal(RuntimeError),
     Quarantined(String),
 }
@@ -44,93 +34,41 @@ impl From<RuntimeError> for Halt {
     }
 }
 
-/// What the state is asked next, unless the run is cancelled.
-enum Next {
-    Run,
-    Interrupted,
-    Exhausted(Fault),
-}
-
 pub(super) struct Drive {
     pub(super) inner: Arc<Inner>,
     pub(super) registered: Registered,
     pub(super) snapshot: RunSnapshot,
+    pub(super) cue: Cue,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) inbox: mpsc::UnboundedReceiver<Command>,
+    permit: Option<Permit>,
     /// Attempts that this task has made; tells a late intent of an old one apart.
     pub(super) attempt: u64,
-    next: Next,
-    /// Interruptions since the state was entered or last answered.
-    interruptions: u32,
-    /// After an interruption: not before this.
-    pub(super) pause: Option<Deadline>,
-    // In this order: who hears of the end finds the run's place free.
-    place: Place,
-    ended: oneshot::Sender<Ended>,
 }
 
 impl Drive {
     pub(super) fn new(
+        inner: Arc<Inner>,
         registered: Registered,
         snapshot: RunSnapshot,
-        entry: Entry,
+        cue: Cue,
         (commands, inbox): (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
-        place: Place,
-        ended: oneshot::Sender<Ended>,
+        permit: Option<Permit>,
     ) -> Self {
-        let next = match entry {
-            Entry::Fresh => Next::Run,
-            Entry::Interrupted => Next::Interrupted,
-        };
-        let inner = Arc::clone(place.inner());
-        let (attempt, interruptions, pause) = (0, 0, None);
-        Drive {
-            inner,
-            registered,
-            snapshot,
-            commands,
-            inbox,
-            attempt,
-            next,
-            interruptions,
-            pause,
-            place,
-            ended,
-        }
+        Drive { inner, registered, snapshot, cue, commands, inbox, permit, attempt: 0 }
     }
 
-    /// Drives the run to its end, tells everybody, and forgets the task.
-    pub(super) async fn until_end(mut self) {
-        let run = self.snapshot.run.clone();
-        let end = match self.drive().await {
-            Ok(end) => {
-                self.inner.observer.observe(&run, RunEvent::Ended(end.clone()));
-                Ok(end)
-            }
-            Err(Halt::Stopped) => Err(RuntimeError::new(RuntimeErrorKind::Stopped, run.as_str())),
-            Err(Halt::Journal(error)) => {
-                tracing::error!(%run, %error, "the run stands still");
-                self.inner.observer.observe(&run, RunEvent::Stalled(error.to_string()));
-                Err(error)
-            }
-            Err(Halt::Quarantined(why)) => {
-                tracing::warn!(%run, why, "the run is quarantined");
-                self.inner.observer.observe(&run, RunEvent::Quarantined(why.clone()));
-                Err(RuntimeError::new(RuntimeErrorKind::Quarantined, why))
-            }
-        };
-        let Drive { place, ended, .. } = self;
-        drop(place);
-        // Nobody may be waiting.
-        let _ = ended.send(end.map_err(Arc::new));
-    }
-
-    async fn drive(&mut self) -> Result<End, Halt> {
+    pub(super) async fn until_end(&mut self) -> Result<End, Halt> {
+        self.inner.table().quarantined.remove(&self.snapshot.run);
+        self.meet_children().await?;
         loop {
-            // A step that is ready at once must not keep the thread, nor the inbox waiting.
+            self.serve_queued().await?;
+            // A step that is ready at once must not keep the thread, and whoever has just heard
+            // of the run may want to say something before it goes on.
             yield_once().await;
-            if !matches!(self.snapshot.status, Status::Ended(..)) {
-                self.serve_queued().await?;
+            self.serve_queued().await?;
+            if let Some(end) = self.snapshot.end() {
+                return Ok(end);
             }
             let machine = Arc::clone(&self.registered.machine);
             let Some(state) = machine.graph().state(&self.snapshot.state) else {
@@ -140,82 +78,118 @@ impl Drive {
             if let Some(ending) = state.ending {
                 return self.finish(ending, None).await;
             }
-            if let Status::Paused(_) = self.snapshot.status {
-                self.wait(None).await?;
-                continue;
-            }
-            let cancelled = self.cancelled(state);
-            let now = self.inner.environment.now();
-            if let Some(wait) = self.journaled_wait().filter(|_| !cancelled)
-                && !wait.is_over(now)
-            {
-                // Whoever waits for a time runs no step, so nothing was interrupted.
-                self.next = Next::Run;
-                self.wait(Some(wait.at())).await?;
-                continue;
-            }
-            self.snapshot.wake_at = None;
-            if let Some(pause) = self.pause.filter(|pause| !pause.is_over(now)) {
-                self.wait(Some(pause.at())).await?;
-                continue;
-            }
-            if let Some(end) = self.step(state, cancelled).await? {
-                return Ok(end);
+            match due(&self.snapshot, state, &self.cue, self.inner.environment.now()) {
+                Due::Deadline => self.write(vec![Body::Deadline]).await?,
+                Due::CancelChildren => self.cancel_children().await?,
+                Due::Later(later) => self.park(later).await?,
+                Due::Cancel => {
+                    self.cancel_children().await?;
+                    let outcome = self.call(StepKind::Cancel, state).await?;
+                    self.record(StepKind::Cancel, outcome, state).await?;
+                }
+                Due::Call => {
+                    if matches!(self.cue.next, Next::Run) && !self.enter_lane().await? {
+                        continue;
+                    }
+                    self.snapshot.wake_at = None;
+                    let kind = self.cue.take_kind();
+                    let outcome = self.call(kind.clone(), state).await?;
+                    self.record(kind, outcome, state).await?;
+                }
             }
         }
     }
 
-    /// The time that the state's step waits for, by the journal.
-    fn journaled_wait(&self) -> Option<Deadline> {
-        let at = self.snapshot.wake_at?;
-        // After a failed attempt it is so long a wait; after an entry, a time that the author
-        // chose.
-        let retries = self.snapshot.attempts > 0;
-        Some(if retries { Deadline::since(self.snapshot.at, at) } else { Deadline::wall(at) })
+    /// Puts the run aside until `later`, unless somebody asks something of it right now.
+    async fn park(&mut self, later: Later) -> Result<(), Halt> {
+        if later.untouched {
+            // Whoever waits runs no step, so nothing was interrupted.
+            self.cue.next = Next::Run;
+        }
+        let (cue, lane, mut first) = (&mut self.cue, self.registered.lane, false);
+        let settled = self.inner.settle(&self.snapshot.run, &mut self.inbox, |table, run| {
+            first = table.park(run, lane, later, std::mem::take(cue));
+        });
+        if first {
+            self.inner.timers_changed();
+        }
+        self.settled(settled).await
     }
 
-    /// Whether a request to cancel is to be delivered in `state`.
-    fn cancelled(&self, state: &StateInfo) -> bool {
-        self.snapshot.carried.cancel.is_some() && state.cancel == Cancel::Deliver
+    /// Takes a place among those at work; or gets in line, and then this task has to go.
+    async fn enter_lane(&mut self) -> Result<bool, Halt> {
+        let lane = self.registered.lane;
+        if self.permit.is_none() {
+            self.permit = Permit::try_enter(&self.inner, lane);
+        }
+        if self.permit.is_some() {
+            return Ok(true);
+        }
+        let cue = &mut self.cue;
+        let settled = self.inner.settle(&self.snapshot.run, &mut self.inbox, |table, run| {
+            table.queue(run, lane, std::mem::take(cue));
+        });
+        self.inner.dispatch(lane);
+        self.settled(settled).await.map(|()| false)
     }
 
-    /// Calls the state once and records what came of it.
-    async fn step(&mut self, state: &StateInfo, cancelled: bool) -> Result<Option<End>, Halt> {
-        let kind = if cancelled {
-            StepKind::Cancel
-        } else {
-            match std::mem::replace(&mut self.next, Next::Run) {
-                Next::Run => StepKind::Run,
-                Next::Interrupted => StepKind::Interrupted,
-                Next::Exhausted(fault) => StepKind::Exhausted(fault),
-            }
-        };
-        let outcome = self.call(kind.clone(), state).await?;
-        let effects = results(outcome.effects);
-        let fault = match outcome.verdict {
-            Verdict::Again if kind == StepKind::Interrupted => {
-                self.write(effects).await?;
-                return Ok(None);
-            }
+    async fn settled(&mut self, settled: Settled) -> Result<(), Halt> {
+        match settled {
+            Settled::Away => Err(Halt::Parked),
+            Settled::Stopping => Err(Halt::Stopped),
+            Settled::Asked(command) => self.serve(Some(command)).await,
+        }
+    }
+
+    /// Records what came of a call.
+    async fn record(
+        &mut self,
+        kind: StepKind,
+        outcome: Option<Outcome>,
+        state: &StateInfo,
+    ) -> Result<(), Halt> {
+        // Given up by an operator in the middle of it.
+        let Some(outcome) = outcome else { return Ok(()) };
+        let Outcome { effects, taken, spawned, verdict } = outcome;
+        let effects = results(effects);
+        let fault = match verdict {
+            Verdict::Again if kind == StepKind::Interrupted => return self.write(effects).await,
             Verdict::Again => {
                 Fault::bug("state.again", "only the edge for interruptions may run the state again")
             }
             Verdict::Go { state: next, data, wake_at } => {
                 if self.registered.machine.graph().allows(&state.name, &next) {
-                    if cancelled {
-                        // A request is delivered once: its edge settles it.
-                        self.snapshot.carried.cancel = None;
+                    match self.births(spawned) {
+                        Ok(births) => {
+                            self.leave(&kind, &taken, state);
+                            let moved = Move { next, data, wake_at };
+                            return self.enter(moved, effects, births).await;
+                        }
+                        Err(fault) => fault,
                     }
-                    return self.enter(next, data, wake_at, effects).await.map(|()| None);
+                } else {
+                    let text =
+                        format!("state `{}` does not declare the successor `{next}`", state.name);
+                    Fault::bug("state.undeclared", text)
                 }
-                let text =
-                    format!("state `{}` does not declare the successor `{next}`", state.name);
-                Fault::bug("state.undeclared", text)
             }
             Verdict::Fault(fault) => fault,
         };
         self.write(effects).await?;
         self.failed(kind, state, fault).await
+    }
+
+    /// Lets go of what the run does not take along to the next state.
+    fn leave(&mut self, kind: &StepKind, taken: &[String], state: &StateInfo) {
+        let carried = &mut self.snapshot.carried;
+        if *kind == StepKind::Cancel {
+            // A request is delivered once: its edge settles it.
+            carried.cancel = None;
+        }
+        carried.signals.retain(|signal| !taken.contains(&signal.id));
+        if state.wait.as_ref().is_some_and(|wait| wait.children) {
+            carried.children.retain(|child| child.end.is_none());
+        }
     }
 
     /// Decides what follows a call that did not lead to another state.
@@ -224,65 +198,77 @@ impl Drive {
         kind: StepKind,
         state: &StateInfo,
         fault: Fault,
-    ) -> Result<Option<End>, Halt> {
-        if kind != StepKind::Cancel && self.cancelled(state) {
+    ) -> Result<(), Halt> {
+        let now = self.inner.environment.now();
+        if kind != StepKind::Cancel && is_cancelled(&self.snapshot, state) {
             // Stopped because it was asked to: the next round takes the edge for that.
-            return Ok(None);
+            return Ok(());
         }
         if fault.class() == Class::Interrupted {
-            self.interrupted(kind);
-            return Ok(None);
+            self.cue.was_interrupted(kind, now);
+            return Ok(());
         }
-        self.interruptions = 0;
-        match kind {
+        self.cue.interruptions = 0;
+        let ending = match kind {
             // The state names no edge, or a wrong one.
-            StepKind::Cancel => return self.finish(Ending::Cancelled, Some(fault)).await.map(Some),
-            StepKind::Exhausted(_) => {
-                return self.finish(Ending::Failed, Some(fault)).await.map(Some);
-            }
-            StepKind::Run | StepKind::Interrupted => {}
-        }
-        let attempt = self.snapshot.attempts + 1;
-        let again = kind == StepKind::Run && attempt < state.retry.attempts();
-        if fault.is_retryable() && again {
-            let drawn = state.retry.jittered_wait(attempt, self.inner.environment.random());
-            let wait = fault.wait().map_or(drawn, |least| drawn.max(least));
-            let next_at = self.inner.environment.now() + wait;
-            let event = RunEvent::AttemptFailed { attempt, fault: fault.clone() };
-            self.write(vec![Body::Attempt { attempt, fault, next_at }]).await?;
-            self.inner.observer.observe(&self.snapshot.run, event);
-        } else if fault.is_retryable() && state.retry.pauses() {
-            self.write(vec![Body::Pause { fault: fault.clone() }]).await?;
-            self.inner.observer.observe(&self.snapshot.run, RunEvent::Paused(fault));
-        } else {
-            self.next = Next::Exhausted(fault);
-        }
-        Ok(None)
-    }
-
-    /// Whoever ran the call died in it: the same is asked again after a wait that grows.
-    fn interrupted(&mut self, kind: StepKind) {
-        self.next = match kind {
-            StepKind::Exhausted(fault) => Next::Exhausted(fault),
-            _ => Next::Interrupted,
+            StepKind::Cancel => Some(Ending::Cancelled),
+            StepKind::Exhausted(_) => Some(Ending::Failed),
+            StepKind::Run | StepKind::Interrupted => None,
         };
-        let factor = 2u32.saturating_pow(self.interruptions);
-        let wait = INTERRUPTED_WAIT.saturating_mul(factor).min(INTERRUPTED_WAIT_MAX);
-        self.interruptions = self.interruptions.saturating_add(1);
-        self.pause = Some(Deadline::after(self.inner.environment.now(), wait));
+        if let Some(ending) = ending {
+            return self.finish(ending, Some(self.reason(fault))).await.map(|_| ());
+        }
+        match self.next_attempt(&kind, state, &fault, now) {
+            Some((attempt, next_at)) => {
+                let event = RunEvent::AttemptFailed { attempt, fault: fault.clone() };
+                self.write(vec![Body::Attempt { attempt, fault, next_at }]).await?;
+                self.inner.tell(&self.snapshot.run, event);
+            }
+            None if fault.is_retryable() && state.retry.pauses() => self.pause(fault).await?,
+            None => self.cue.next = Next::Exhausted(Box::new(fault)),
+        }
+        Ok(())
     }
 
-    /// Moves to `next`, durably.
+    /// Which attempt has failed and when the next one begins, if there is to be one.
+    fn next_attempt(
+        &self,
+        kind: &StepKind,
+        state: &StateInfo,
+        fault: &Fault,
+        now: Timestamp,
+    ) -> Option<(u32, Timestamp)> {
+        let attempt = self.snapshot.attempts + 1;
+        if *kind != StepKind::Run || !fault.is_retryable() || attempt >= state.retry.attempts() {
+            return None;
+        }
+        let drawn = state.retry.jittered_wait(attempt, self.inner.environment.random());
+        let next_at = now + fault.wait().map_or(drawn, |least| drawn.max(least));
+        let in_time =
+            state.retry.total_limit().is_none_or(|limit| next_at < self.snapshot.due + limit);
+        in_time.then_some((attempt, next_at))
+    }
+
+    /// Whoever asked the run to stop said why; a state that has no edge for it cannot.
+    fn reason(&self, fault: Fault) -> Fault {
+        match &self.snapshot.carried.cancel {
+            Some(reason) if fault == Fault::cancelled() => {
+                Fault::new(Class::Cancelled, "cancelled", reason)
+            }
+            _ => fault,
+        }
+    }
+
+    /// Moves to the next state, durably; the children that are born with the move are, too.
     async fn enter(
         &mut self,
-        next: String,
-        data: Data,
-        wake_at: Option<Timestamp>,
+        Move { next, data, wake_at }: Move,
         mut bodies: Vec<Body>,
+        births: Vec<Record>,
     ) -> Result<(), Halt> {
         let graph = self.registered.machine.graph();
-        let carried = self.snapshot.carried.clone();
         let entry = self.snapshot.entry + 1;
+        let children: Vec<_> = births.iter().map(|birth| birth.run.clone()).collect();
         bodies.push(Body::Enter {
             entry,
             machine: graph.machine.clone(),
@@ -292,25 +278,26 @@ impl Drive {
             state: next.clone(),
             data,
             wake_at,
-            carried,
+            carried: self.snapshot.carried.clone(),
         });
         // Entering a terminal state and ending are one durable write.
         let ending = graph.state(&next).and_then(|state| state.ending);
         if let Some(ending) = ending {
             bodies.push(Body::End { ending, fault: None });
         }
-        self.write(bodies).await?;
-        (self.next, self.interruptions, self.pause) = (Next::Run, 0, None);
-        tracing::debug!(run = %self.snapshot.run, state = next, entry, "entered");
-        let event = RunEvent::Entered { state: next, entry };
-        self.inner.observer.observe(&self.snapshot.run, event);
-        Ok(())
+        self.append(bodies, births).await?;
+        self.cue = Cue::default();
+        tracing::debug!(state = next, entry, "entered");
+        self.inner.tell(&self.snapshot.run, RunEvent::Entered { state: next, entry });
+        self.take_up_children(&children)
     }
 
-    async fn finish(&mut self, ending: Ending, fault: Option<Fault>) -> Result<End, Halt> {
-        if !matches!(self.snapshot.status, Status::Ended(..)) {
-            self.write(vec![Body::End { ending, fault: fault.clone() }]).await?;
-        }
+    pub(super) async fn finish(
+        &mut self,
+        ending: Ending,
+        fault: Option<Fault>,
+    ) -> Result<End, Halt> {
+        self.write(vec![Body::End { ending, fault: fault.clone() }]).await?;
         let (state, data) = (self.snapshot.state.clone(), self.snapshot.data.clone());
         Ok(End { ending, state, data, fault })
     }
@@ -320,19 +307,31 @@ impl Drive {
         if bodies.is_empty() {
             return Ok(());
         }
+        self.append(bodies, Vec::new()).await
+    }
+
+    /// As [`write`](Drive::write), together with `others` of other runs.
+    async fn append(&mut self, bodies: Vec<Body>, others: Vec<Record>) -> Result<(), Halt> {
         let at = self.inner.environment.now();
         let (run, first) = (&self.snapshot.run, self.snapshot.seq + 1);
         let records: Vec<Record> = (first..)
             .zip(bodies)
             .map(|(seq, body)| Record { run: run.clone(), seq, at, body })
             .collect();
-        let written = self.inner.journal.append(records.clone()).await;
-        written.map_err(RuntimeError::from)?;
+        let batch = records.iter().cloned().chain(others).collect();
+        self.inner.journal.append(batch).await.map_err(RuntimeError::from)?;
         for record in records {
             self.snapshot.apply(record).map_err(Halt::Quarantined)?;
         }
         Ok(())
     }
+}
+
+/// Where a step wants to go.
+struct Move {
+    next: String,
+    data: Data,
+    wake_at: Option<Timestamp>,
 }
 
 /// The results of effects that are not in the journal yet.

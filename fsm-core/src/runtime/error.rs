@@ -18,6 +18,12 @@ pub enum RuntimeErrorKind {
     Quarantined,
     /// The journal failed; its kind says how.
     Journal(JournalErrorKind),
+    /// A signal has no serde form.
+    Signal,
+    /// The run has ended, so what was asked of it cannot be.
+    Ended,
+    /// The run did not fail in a state that it could continue at.
+    NotFailed,
     /// The runtime was stopped.
     Stopped,
 }
@@ -33,6 +39,15 @@ pub struct RuntimeError {
 impl RuntimeError {
     pub(crate) fn new(kind: RuntimeErrorKind, subject: impl Into<String>) -> Self {
         RuntimeError { kind, subject: subject.into(), source: None }
+    }
+
+    /// What several have to hear.
+    pub(crate) fn shared(error: std::sync::Arc<RuntimeError>) -> Self {
+        let (kind, subject) = (error.kind, error.subject.clone());
+        match std::sync::Arc::try_unwrap(error) {
+            Ok(error) => error,
+            Err(error) => RuntimeError::new(kind, subject).caused_by(error),
+        }
     }
 
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -66,6 +81,9 @@ impl fmt::Display for RuntimeError {
             RuntimeErrorKind::Graph => "the machine cannot be registered",
             RuntimeErrorKind::Quarantined => "the run cannot be continued here",
             RuntimeErrorKind::Journal(_) => "the runtime's journal failed",
+            RuntimeErrorKind::Signal => "the signal cannot be written",
+            RuntimeErrorKind::Ended => "the run has ended",
+            RuntimeErrorKind::NotFailed => "the run did not fail in a state that it can go on at",
             RuntimeErrorKind::Stopped => "the runtime was stopped",
         };
         write!(f, "{what}: {}", self.subject)

@@ -37,8 +37,19 @@ pub enum RunEvent {
     },
     /// Its step reported progress. Not durable.
     Progressed(Progress),
+    /// It was told something, durably.
+    Signalled {
+        /// The signal's id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// Somebody asked it to stop, and said why.
+    CancelRequested(String),
     /// It waits for an operator.
     Paused(Fault),
+    /// An operator let it continue.
+    Resumed,
     /// It cannot be run here: its machine is missing, or its state cannot be read. It stays in
     /// the journal and is tried again at the next start.
     Quarantined(String),

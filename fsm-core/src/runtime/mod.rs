@@ -1,38 +1,53 @@
 //! Runs machines over a journal.
 //!
-//! **How.** Each active run has one task, which owns the sequence of the run's records: it calls
-//! the step, makes the outcome durable, and only then goes on. Everybody else talks to the run by
-//! sending its task a command.
+//! **How.** Each run that this process has taken up has an entry in one table ([`table`]). A run
+//! whose step is at work has a task, which owns the sequence of the run's records: it calls the
+//! step, makes the outcome durable, and only then goes on. A run that waits, for a time, a signal,
+//! a child or an operator, has no task: one clock wakes those that wait for time, and whoever
+//! asks something of a run gives it a task, which reads from the journal where the run stands.
+//! The decision what is next for a run is pure ([`due`]).
 
 mod attend;
 mod builder;
+mod clock;
+mod command;
+mod cue;
 mod deadline;
 mod drive;
+mod due;
 mod error;
 mod event;
-mod gate;
+mod family;
 mod handle;
-mod launch;
-mod place;
+mod inner;
+mod open;
+mod operate;
+mod permit;
 mod port;
+mod recover;
+mod serve;
+mod table;
+mod watch;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
 pub use self::{
     builder::RuntimeBuilder,
     error::{RuntimeError, RuntimeErrorKind},
     event::{End, Observer, RunEvent},
     handle::RunHandle,
+    recover::Recovered,
+    watch::{Watch, Watched},
 };
-use self::{drive::Command, gate::Gates, place::Tasks};
+use self::{
+    command::Command,
+    inner::{Inner, Registered},
+    open::Opening,
+    table::Slot,
+};
 use crate::{
-    AnyMachine, Body, Data, Ending, Environment, Fault, Graph, Journal, JournalErrorKind, Record,
-    RunId, RunSnapshot,
+    AnyMachine, Carried, Data, Environment, Graph, Journal, Page, Pruned, Record, Retention, RunId,
+    RunSnapshot, RunSummary, Timestamp,
 };
 
 /// Executes runs of the machines that are registered with it. Clones are the same runtime.
@@ -75,23 +90,6 @@ pub struct Runtime {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    journal: Arc<dyn Journal>,
-    environment: Arc<dyn Environment>,
-    observer: Arc<dyn Observer>,
-    cancel_grace: Duration,
-    machines: Mutex<BTreeMap<String, Registered>>,
-    tasks: Mutex<Tasks>,
-    gates: Gates,
-}
-
-#[derive(Clone)]
-struct Registered {
-    machine: Arc<dyn AnyMachine>,
-    origin: String,
-    fingerprint: String,
-}
-
 impl Runtime {
     /// A runtime that keeps its runs in `journal`.
     pub fn builder(journal: impl Journal, environment: impl Environment) -> RuntimeBuilder {
@@ -109,7 +107,7 @@ impl Runtime {
         machine: impl AnyMachine + 'static,
         origin: impl Into<String>,
     ) -> Result<(), RuntimeError> {
-        let name = machine.graph().machine.clone();
+        let (name, origin) = (machine.graph().machine.clone(), origin.into());
         machine
             .graph()
             .validate()
@@ -117,7 +115,8 @@ impl Runtime {
         let registered = Registered {
             fingerprint: machine.graph().fingerprint(),
             machine: Arc::new(machine),
-            origin: origin.into(),
+            lane: self.inner.table().lane(&origin),
+            origin,
         };
         let mut machines = self.inner.machines();
         if machines.contains_key(&name) {
@@ -142,7 +141,7 @@ impl Runtime {
     }
 
     /// The record with which a run of `machine` begins: for an embedder that makes it durable
-    /// together with something of its own, and then calls [`resume`](Runtime::resume).
+    /// together with something of its own, and then calls [`launch`](Runtime::launch).
     ///
     /// # Errors
     ///
@@ -153,25 +152,19 @@ impl Runtime {
         machine: &str,
         input: Data,
     ) -> Result<Record, RuntimeError> {
-        let registered = self
-            .inner
-            .machines()
-            .get(machine)
-            .cloned()
-            .ok_or_else(|| RuntimeError::new(RuntimeErrorKind::UnknownMachine, machine))?;
-        let graph = registered.machine.graph();
-        let body = Body::Enter {
-            entry: 1,
-            machine: graph.machine.clone(),
-            version: graph.version,
-            origin: registered.origin.clone(),
-            graph: registered.fingerprint.clone(),
-            state: graph.initial.clone(),
-            data: input,
-            wake_at: None,
-            carried: Box::default(),
-        };
-        Ok(Record { run, seq: 1, at: self.inner.environment.now(), body })
+        self.first(run, machine, input, Carried::default())
+    }
+
+    fn first(
+        &self,
+        run: RunId,
+        machine: &str,
+        input: Data,
+        carried: Carried,
+    ) -> Result<Record, RuntimeError> {
+        let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownMachine, machine);
+        let registered = self.inner.registered(machine).ok_or_else(unknown)?;
+        Ok(registered.first_record(run, input, carried, self.inner.environment.now()))
     }
 
     /// Starts a run, durably: the run exists when this returns. Starting a run that exists
@@ -190,101 +183,119 @@ impl Runtime {
         machine: &str,
         input: Data,
     ) -> Result<RunHandle, RuntimeError> {
-        if self.inner.tasks().stopping {
-            return Err(RuntimeError::new(RuntimeErrorKind::Stopped, run.as_str()));
-        }
-        let _gate = self.inner.gates.pass(&run).await;
-        if let Some(handle) = self.active(&run) {
-            return Ok(handle);
-        }
-        if let Some(snapshot) = self.inner.journal.load(&run).await? {
-            return self.resume_from(snapshot, Entry::Interrupted).await;
-        }
-        let record = self.first_record(run.clone(), machine, input)?;
-        let snapshot = RunSnapshot::fold([record.clone()])
-            .map_err(|why| RuntimeError::new(RuntimeErrorKind::Quarantined, why))?;
-        match self.inner.journal.append(vec![record]).await {
-            Ok(()) => self.launch(snapshot, Entry::Fresh),
-            // An earlier start whose future was dropped: its record has landed just now.
-            Err(error) if error.kind() == JournalErrorKind::Conflict => {
-                self.load_and_launch(&run, Entry::Fresh).await
-            }
-            Err(error) => Err(error.into()),
-        }
+        self.start_with(run, machine, input, Carried::default()).await
     }
 
-    /// Continues a run that is in the journal. A run that is active already is found; one that
-    /// has ended answers with its end. The state that it was in counts as interrupted unless it
-    /// was waiting for a time.
+    /// As [`start`](Runtime::start), for a run that is asked to stop when it has not ended at
+    /// `deadline`. Its states' edges for that say what follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Runtime::start).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`start`](Runtime::start).
+    pub async fn start_by(
+        &self,
+        run: RunId,
+        machine: &str,
+        input: Data,
+        deadline: Timestamp,
+    ) -> Result<RunHandle, RuntimeError> {
+        let carried = Carried { deadline: Some(deadline), ..Carried::default() };
+        self.start_with(run, machine, input, carried).await
+    }
+
+    async fn start_with(
+        &self,
+        run: RunId,
+        machine: &str,
+        input: Data,
+        carried: Carried,
+    ) -> Result<RunHandle, RuntimeError> {
+        let opening = match self.first(run.clone(), machine, input, carried) {
+            Ok(record) => Opening::New(Box::new(record)),
+            // It may exist all the same.
+            Err(_) if self.inner.journal.head(&run).await?.is_some() => Opening::Known,
+            Err(error) => return Err(error),
+        };
+        self.find(&run, opening).await
+    }
+
+    /// Finds a run that is here, or continues one that is in the journal. One that has ended
+    /// answers with its end. The state that it was in counts as interrupted unless it was waiting.
     ///
     /// # Errors
     ///
     /// [`RuntimeErrorKind::UnknownRun`]; [`RuntimeErrorKind::Quarantined`] if its machine is not
-    /// registered or cannot read its state; the journal's error.
-    pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RuntimeError> {
-        self.resume_as(run, Entry::Interrupted).await
+    /// registered, cannot read its state, or its records are damaged; the journal's error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The run goes on although the future was dropped.
+    pub async fn attach(&self, run: &RunId) -> Result<RunHandle, RuntimeError> {
+        self.find(run, Opening::Known).await
     }
 
-    /// Continues a run whose first record somebody else has just made durable; no step of it has
-    /// run yet.
+    /// Begins a run whose [first record](Runtime::first_record) somebody else has just made
+    /// durable; no step of it has run yet.
     ///
     /// # Errors
     ///
-    /// As [`resume`](Runtime::resume).
-    pub async fn launch_fresh(&self, run: &RunId) -> Result<RunHandle, RuntimeError> {
-        self.resume_as(run, Entry::Fresh).await
+    /// As [`attach`](Runtime::attach).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`attach`](Runtime::attach).
+    pub async fn launch(&self, run: &RunId) -> Result<RunHandle, RuntimeError> {
+        self.find(run, Opening::Fresh).await
     }
 
-    /// Continues every run that has not ended. Answers with the runs that cannot be continued
-    /// here and why; they stay in the journal.
+    async fn find(&self, run: &RunId, opening: Opening) -> Result<RunHandle, RuntimeError> {
+        // One that waits is known to be in the journal, and is left to wait.
+        let waits = matches!(
+            self.inner.table().runs.get(run),
+            Some(Slot::Parked { .. } | Slot::Queued { .. })
+        );
+        if waits {
+            return self.inner.take_up(run, opening, None);
+        }
+        let (done, answer) = futures::channel::oneshot::channel();
+        let handle = self.inner.take_up(run, opening, Some(Command::Attach { done }))?;
+        match answer.await {
+            Ok(answer) => answer?,
+            // It has ended, or cannot be continued.
+            Err(_) => {
+                if let Err(error) = handle.end().await {
+                    return Err(RuntimeError::shared(error));
+                }
+            }
+        }
+        Ok(handle)
+    }
+
+    /// Continues every run that has not ended, each where it was: those that wait go on waiting,
+    /// the others get in line. Those that cannot be continued here stay in the journal.
+    ///
+    /// Reads the journal once, a page at a time; no run has a task before there is a place for it
+    /// to work.
     ///
     /// # Errors
     ///
     /// The journal's error, if it cannot be read at all.
-    pub async fn resume_all(&self) -> Result<Vec<(RunId, String)>, RuntimeError> {
-        self.resume_unfinished().await
+    ///
+    /// # Cancel safety
+    ///
+    /// Runs that have been read go on; call it again for the others.
+    pub async fn recover(&self) -> Result<Recovered, RuntimeError> {
+        self.inner.recover().await
     }
 
-    /// Asks a run to stop: the request is durable when this returns. What follows is the graph's
-    /// matter ([`State::on_cancel`](crate::State::on_cancel)). A run that has ended stays ended.
-    ///
-    /// # Errors
-    ///
-    /// As [`resume`](Runtime::resume).
-    pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunHandle, RuntimeError> {
-        let handle = self.resume_as(run, Entry::Interrupted).await?;
-        handle.ask(|done| Command::Cancel { reason: reason.to_owned(), done }).await?;
-        Ok(handle)
-    }
-
-    /// Ends a run of which no step has begun, without asking its graph: for an embedder that wrote
-    /// its first record and then did not let it begin. `None` if a step of it may have begun; then
-    /// [`cancel`](Runtime::cancel) it.
-    ///
-    /// **The caller guarantees** that nobody has launched the run, in this process or before.
-    ///
-    /// # Errors
-    ///
-    /// [`RuntimeErrorKind::UnknownRun`], or the journal's error.
-    pub async fn revoke(
-        &self,
-        run: &RunId,
-        ending: Ending,
-        fault: Fault,
-    ) -> Result<Option<End>, RuntimeError> {
-        self.end_unbegun(run, ending, fault).await
-    }
-
-    /// Lets a paused run continue, with all its attempts: durable when this returns. A run that
-    /// is not paused goes on as it does.
-    ///
-    /// # Errors
-    ///
-    /// As [`resume`](Runtime::resume).
-    pub async fn unpause(&self, run: &RunId) -> Result<RunHandle, RuntimeError> {
-        let handle = self.resume_as(run, Entry::Interrupted).await?;
-        handle.ask(|done| Command::Unpause { done }).await?;
-        Ok(handle)
+    /// The runs that could not be continued here when they were last tried, and why.
+    pub fn quarantined(&self) -> Vec<(RunId, String)> {
+        let table = self.inner.table();
+        table.quarantined.iter().map(|(run, why)| (run.clone(), why.clone())).collect()
     }
 
     /// Where `run` stands, from the journal; `None` if there is no such run.
@@ -296,7 +307,16 @@ impl Runtime {
         Ok(self.inner.journal.load(run).await?)
     }
 
-    /// The records of `run`, in order.
+    /// A page of the runs, by id, from the journal.
+    ///
+    /// # Errors
+    ///
+    /// The journal's error.
+    pub async fn list(&self, page: Page) -> Result<Vec<RunSummary>, RuntimeError> {
+        Ok(self.inner.journal.list(page).await?)
+    }
+
+    /// The records of `run` that are still kept, in order.
     ///
     /// # Errors
     ///
@@ -305,47 +325,40 @@ impl Runtime {
         Ok(self.inner.journal.history(run).await?)
     }
 
+    /// The events of all runs from now on.
+    pub fn watch(&self) -> Watch {
+        self.inner.watchers.add(None)
+    }
+
+    /// The events of `run` from now on, whether or not there is such a run yet.
+    pub fn watch_run(&self, run: &RunId) -> Watch {
+        self.inner.watchers.add(Some(run.clone()))
+    }
+
+    /// Forgets what `retention` lets the journal forget. Runs go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The journal's error.
+    pub async fn prune(&self, retention: Retention) -> Result<Pruned, RuntimeError> {
+        Ok(self.inner.journal.prune(retention, self.inner.environment.now()).await?)
+    }
+
     /// Stops every run where it is, without a trace in the journal: the next process continues
     /// them as after a crash. Completes when no step runs any more; from then on this runtime
     /// refuses to run anything ([`RuntimeErrorKind::Stopped`]).
     pub async fn stop(&self) {
-        let handles: Vec<_> = {
-            let mut tasks = self.inner.tasks();
-            tasks.stopping = true;
-            tasks.runs.values().cloned().collect()
-        };
-        for handle in &handles {
-            handle.send(Command::Stop);
-        }
+        let handles = self.inner.begin_to_stop();
         for handle in handles {
             let _ = handle.end().await;
         }
     }
 }
 
-/// How a task comes to the state that its run is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    /// No step has run in this state yet.
-    Fresh,
-    /// A step may have run, in a process that is gone.
-    Interrupted,
-}
-
-impl Inner {
-    fn machines(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machines: Vec<_> = self.inner.machines().keys().cloned().collect();
-        let active: Vec<_> = self.inner.tasks().runs.keys().cloned().collect();
-        f.debug_struct("Runtime").field("machines", &machines).field("active", &active).finish()
+        let runs = self.inner.table().runs.len();
+        f.debug_struct("Runtime").field("machines", &machines).field("runs", &runs).finish()
     }
 }

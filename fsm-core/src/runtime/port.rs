@@ -10,7 +10,7 @@ use futures::{
     future::BoxFuture,
 };
 
-use super::{Inner, drive::Command};
+use super::{command::Command, inner::Inner};
 use crate::{Cancellation, Fault, Port, Progress, RunEvent, RunId, Timestamp};
 
 /// The [`Port`] of one attempt. The run's task owns the sequence of its records, so an intent is
@@ -45,13 +45,16 @@ impl Port for StepPort {
             let (done, recorded) = oneshot::channel();
             let command = Command::Intent { attempt: self.attempt, effect: name.to_owned(), done };
             self.commands.unbounded_send(command).map_err(|_| stale())?;
-            recorded.await.map_err(|_| stale())
+            match recorded.await {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(stale()),
+            }
         })
     }
 
     fn progress(&self, progress: Progress) {
         if !self.retired.load(Ordering::Acquire) {
-            self.inner.observer.observe(&self.run, RunEvent::Progressed(progress));
+            self.inner.tell(&self.run, RunEvent::Progressed(progress));
         }
     }
 

@@ -77,8 +77,8 @@ impl Process {
         self.block_on(self.runtime.start(id(run), machine, input)).unwrap()
     }
 
-    pub(crate) fn resume(&self, run: &str) -> Result<RunHandle, RuntimeError> {
-        self.block_on(self.runtime.resume(&id(run)))
+    pub(crate) fn attach(&self, run: &str) -> Result<RunHandle, RuntimeError> {
+        self.block_on(self.runtime.attach(&id(run)))
     }
 
     pub(crate) fn cancel(&self, run: &str) -> RunHandle {

@@ -1,0 +1,140 @@
+//! Parents and children: born together, asked to stop together, waited for.
+
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
+use super::{
+    RuntimeError,
+    command::Command,
+    drive::{Drive, Halt},
+    inner::Inner,
+    open::Opening,
+};
+use crate::{Body, Carried, Child, Fault, Record, RunId, RunSnapshot, Spawn};
+
+/// Whom a run leaves behind when it ends.
+#[derive(Default)]
+pub(super) struct Family {
+    parent: Option<RunId>,
+    children: Vec<RunId>,
+}
+
+impl Family {
+    pub(super) fn of(snapshot: &RunSnapshot) -> Self {
+        Family { parent: snapshot.carried.parent.clone(), children: open(snapshot) }
+    }
+}
+
+fn open(snapshot: &RunSnapshot) -> Vec<RunId> {
+    let open = snapshot.carried.children.iter().filter(|child| child.end.is_none());
+    open.map(|child| child.run.clone()).collect()
+}
+
+impl Inner {
+    /// `run` has ended: its children are asked to stop, and its parent looks after it.
+    pub(super) fn tell_family(self: &Arc<Self>, run: &RunId, family: Family) {
+        for child in family.children {
+            // Should the process end before it is durable, the next one asks again.
+            let (done, _) = oneshot::channel();
+            let _ = self.take_up(&child, Opening::Known, Some(parent_ended(run, done)));
+        }
+        if let Some(parent) = family.parent {
+            self.tell_if_here(&parent, Command::ChildEnded);
+        }
+    }
+}
+
+/// What a child hears of the end of `parent`.
+pub(super) fn parent_ended(parent: &RunId, done: super::command::Done) -> Command {
+    Command::ParentCancels { reason: format!("its parent {parent} has ended"), done }
+}
+
+impl Drive {
+    /// The first records of the children that a step asks for, which are added to what the run
+    /// takes along.
+    pub(super) fn births(&mut self, spawned: Vec<Spawn>) -> Result<Vec<Record>, Fault> {
+        let mut births: Vec<Record> = Vec::with_capacity(spawned.len());
+        let (mut children, at) = (Vec::new(), self.inner.environment.now());
+        for Spawn { key, run, machine, input } in spawned {
+            let expected = format!("{}/{}/{key}", self.snapshot.run, self.snapshot.entry);
+            if run.as_str() != expected || births.iter().any(|birth| birth.run == run) {
+                let message = format!("a child is named {run} and not {expected}, or is not alone");
+                return Err(Fault::bug("child.key", message));
+            }
+            let Some(registered) = self.inner.registered(&machine) else {
+                let message = format!("the child's machine `{machine}` is not registered");
+                return Err(Fault::bug("child.machine", message));
+            };
+            let parent = Some(self.snapshot.run.clone());
+            let carried = Carried { parent, ..Carried::default() };
+            births.push(registered.first_record(run.clone(), input, carried, at));
+            children.push(Child { key, run, end: None });
+        }
+        self.snapshot.carried.children.extend(children);
+        Ok(births)
+    }
+
+    pub(super) fn take_up_children(&self, children: &[RunId]) -> Result<(), Halt> {
+        for child in children {
+            // It does not need a task before it has a place to work.
+            self.inner.take_up(child, Opening::Fresh, None).map_err(Halt::from_stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Records the ends of children that have ended unseen, and takes up those that nobody has.
+    pub(super) async fn meet_children(&mut self) -> Result<(), Halt> {
+        if self.snapshot.end().is_some() {
+            return Ok(());
+        }
+        for child in open(&self.snapshot) {
+            if self.inner.is_here(&child) {
+                continue;
+            }
+            match self.inner.journal.load(&child).await {
+                Ok(Some(snapshot)) => match snapshot.end() {
+                    Some(end) => self.write(vec![Body::ChildEnded { run: child, end }]).await?,
+                    None => {
+                        self.inner
+                            .take_up(&child, Opening::Known, None)
+                            .map_err(Halt::from_stopped)?;
+                    }
+                },
+                // The child is quarantined where it is taken up; its parent waits for it.
+                Ok(None) => {}
+                Err(error) => {
+                    let (parent, child) = (&self.snapshot.run, &child);
+                    tracing::warn!(%parent, %child, %error, "a child cannot be read");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each child to stop, durably.
+    pub(super) async fn cancel_children(&mut self) -> Result<(), Halt> {
+        if std::mem::replace(&mut self.cue.cascaded, true) {
+            return Ok(());
+        }
+        for child in open(&self.snapshot) {
+            let reason = self.snapshot.carried.cancel.clone().unwrap_or_default();
+            let asked = self
+                .inner
+                .ask(&child, Opening::Known, |done| Command::ParentCancels { reason, done })
+                .await;
+            if let Err(error) = asked {
+                // A child that cannot be continued here does nothing that has to stop.
+                tracing::warn!(%child, %error, "a child could not be asked to stop");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Halt {
+    /// Only a runtime that stops takes no run up.
+    fn from_stopped(_: RuntimeError) -> Self {
+        Halt::Stopped
+    }
+}

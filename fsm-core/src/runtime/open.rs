@@ -1,0 +1,298 @@
+//! The task of a run: from what the journal says of it to its end, or to where it waits.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures::{FutureExt, channel::mpsc};
+
+use super::{
+    RuntimeError, RuntimeErrorKind,
+    attend::panicked,
+    command::Command,
+    cue::Cue,
+    drive::{Drive, Halt},
+    family::Family,
+    inner::{Inner, Registered},
+    permit::Permit,
+    table::{Slot, Wakened},
+};
+use crate::{
+    Body, Data, End, Ending, Fault, JournalErrorKind, Record, RunEvent, RunId, RunSnapshot,
+};
+
+/// How a run comes to its task.
+pub(super) enum Opening {
+    /// It is in the journal; a step of it may have run, in a process that is gone.
+    Known,
+    /// It is in the journal; no step of it has run.
+    Fresh,
+    /// It is new, unless it is in the journal already.
+    New(Box<Record>),
+}
+
+impl Opening {
+    pub(super) fn cue(&self) -> Cue {
+        match self {
+            Opening::Known | Opening::New(_) => Cue::interrupted(),
+            Opening::Fresh => Cue::default(),
+        }
+    }
+}
+
+/// A run's place in the table while a task drives it: given back when the task ends, also when
+/// the executor drops it before its end, or before its beginning.
+struct Place {
+    inner: Arc<Inner>,
+    run: RunId,
+    held: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.held {
+            let mut table = self.inner.table();
+            table.dropped.insert(self.run.clone());
+            let waiters = table.remove(&self.run);
+            drop(table);
+            // Whoever waits hears that the runtime has stopped.
+            drop(waiters);
+        }
+    }
+}
+
+/// Drives `wakened` until it ends or waits, and tells everybody.
+pub(super) async fn work(
+    inner: Arc<Inner>,
+    wakened: Wakened,
+    opening: Opening,
+    permit: Option<Permit>,
+) {
+    let Wakened { run, mut cue, commands, mut inbox } = wakened;
+    let mut place = Place { inner: Arc::clone(&inner), run: run.clone(), held: true };
+    // What is new about the run, if it has ended: whom to tell.
+    let mut news = None;
+    let end = match open(&inner, &run, &mut cue, opening).await {
+        Ok(Opened::Here(registered, snapshot)) => {
+            let seq = snapshot.seq;
+            let channel = (commands, inbox);
+            let mut drive =
+                Drive::new(Arc::clone(&inner), registered, *snapshot, cue, channel, permit);
+            let end = drive.until_end().await;
+            if drive.snapshot.seq != seq {
+                news = Some(Family::of(&drive.snapshot));
+            }
+            end
+        }
+        Ok(Opened::Ended(end)) => Ok(end),
+        Err(halt) => {
+            drop(permit);
+            let given_up = give_up(&inner, &run, &mut inbox).await;
+            news = given_up.is_some().then(Family::default);
+            given_up.ok_or(halt)
+        }
+    };
+    let end = match end {
+        Err(Halt::Parked) => {
+            // Somebody else may have woken it already; the place is not this task's any more.
+            place.held = false;
+            return;
+        }
+        Ok(end) => {
+            if news.is_some() {
+                inner.tell(&run, RunEvent::Ended(end.clone()));
+            }
+            Ok(end)
+        }
+        Err(Halt::Stopped) => Err(RuntimeError::new(RuntimeErrorKind::Stopped, run.as_str())),
+        Err(Halt::Unknown) => Err(RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str())),
+        Err(Halt::Journal(error)) => {
+            tracing::error!(%run, %error, "the run stands still");
+            inner.tell(&run, RunEvent::Stalled(error.to_string()));
+            Err(error)
+        }
+        Err(Halt::Quarantined(why)) => Err(inner.quarantine(&run, why)),
+    };
+    place.held = false;
+    let waiters = inner.table().remove(&run);
+    let ended = end.is_ok();
+    let end = end.map_err(Arc::new);
+    for waiter in waiters {
+        // Nobody may be waiting.
+        let _ = waiter.send(end.clone());
+    }
+    if let Some(family) = news.filter(|_| ended) {
+        inner.tell_family(&run, family);
+    }
+}
+
+/// A run as its task finds it.
+pub(super) enum Opened {
+    Here(Registered, Box<RunSnapshot>),
+    /// It has ended, and the machine that it was a run of is not here.
+    Ended(End),
+}
+
+/// Finds out where the run stands, and whether it can be continued here.
+async fn open(
+    inner: &Arc<Inner>,
+    run: &RunId,
+    cue: &mut Cue,
+    opening: Opening,
+) -> Result<Opened, Halt> {
+    let snapshot = match (load(inner, run).await?, opening) {
+        (Some(snapshot), _) => snapshot,
+        (None, Opening::New(record)) => {
+            let snapshot = RunSnapshot::fold([(*record).clone()]).map_err(Halt::Quarantined)?;
+            match inner.journal.append(vec![*record]).await {
+                Ok(()) => {
+                    *cue = Cue::default();
+                    snapshot
+                }
+                // An earlier start in whose middle its task was dropped: it has landed just now.
+                Err(error) if error.kind() == JournalErrorKind::Conflict => {
+                    load(inner, run).await?.ok_or(Halt::Unknown)?
+                }
+                Err(error) => return Err(Halt::Journal(error.into())),
+            }
+        }
+        (None, _) => return Err(Halt::Unknown),
+    };
+    adopt(inner, snapshot).await.map_err(Halt::Quarantined)
+}
+
+async fn load(inner: &Arc<Inner>, run: &RunId) -> Result<Option<RunSnapshot>, Halt> {
+    let dropped = inner.table().dropped.remove(run);
+    if dropped {
+        // The executor dropped an earlier task, maybe in the middle of a write, which lands before
+        // this one does.
+        inner.journal.append(Vec::new()).await.map_err(RuntimeError::from)?;
+    }
+    inner.journal.load(run).await.map_err(|error| match error.kind() {
+        JournalErrorKind::Damaged => Halt::Quarantined(with_sources(&error)),
+        _ => Halt::Journal(error.into()),
+    })
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
+/// The machine of `snapshot`, and the snapshot as that machine's version understands it; or why
+/// the run cannot be continued here.
+pub(super) async fn adopt(inner: &Arc<Inner>, mut snapshot: RunSnapshot) -> Result<Opened, String> {
+    let registered = inner.registered(&snapshot.machine);
+    // Nothing is asked of the state of a run that has ended.
+    let registered = match (registered, snapshot.end()) {
+        (Some(registered), Some(_)) => {
+            return Ok(Opened::Here(registered, Box::new(snapshot)));
+        }
+        (None, Some(end)) => return Ok(Opened::Ended(end)),
+        (None, None) => return Err(format!("machine `{}` is not registered", snapshot.machine)),
+        (Some(registered), None) => registered,
+    };
+    let graph = registered.machine.graph();
+    if graph.version != snapshot.version {
+        let (state, data) = (snapshot.state.clone(), snapshot.data.clone());
+        let migrate = async { registered.machine.migrate(snapshot.version, state, data).await };
+        let migrated: Result<(String, Data), Fault> = AssertUnwindSafe(migrate)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|payload| Err(panicked(payload)));
+        (snapshot.state, snapshot.data) = migrated.map_err(|fault| fault.to_string())?;
+        snapshot.version = graph.version;
+    }
+    if graph.state(&snapshot.state).is_none() {
+        return Err(format!("it is in the unknown state `{}`", snapshot.state));
+    }
+    Ok(Opened::Here(registered, Box::new(snapshot)))
+}
+
+/// Ends a run that cannot be continued here, if an operator wants to be rid of it.
+async fn give_up(
+    inner: &Arc<Inner>,
+    run: &RunId,
+    inbox: &mut mpsc::UnboundedReceiver<Command>,
+) -> Option<End> {
+    while let Ok(command) = inbox.try_recv() {
+        let Command::Abandon { reason, done } = command else { continue };
+        let written = end_unread(inner, run, &reason).await;
+        let end = written.as_ref().ok().cloned();
+        let _ = done.send(written.map(|_| ()));
+        if end.is_some() {
+            return end;
+        }
+    }
+    None
+}
+
+async fn end_unread(inner: &Arc<Inner>, run: &RunId, reason: &str) -> Result<End, RuntimeError> {
+    let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
+    let seq = inner.journal.head(run).await?.ok_or_else(unknown)? + 1;
+    let (ending, fault) = (Ending::Abandoned, abandoned(reason));
+    let body = Body::End { ending, fault: Some(fault.clone()) };
+    let at = inner.environment.now();
+    inner.journal.append(vec![Record { run: run.clone(), seq, at, body }]).await?;
+    Ok(End { ending, state: String::new(), data: Data::default(), fault: Some(fault) })
+}
+
+pub(super) fn abandoned(reason: &str) -> Fault {
+    Fault::user("run.abandoned", reason)
+}
+
+impl Inner {
+    /// Keeps in mind, and tells, that `run` cannot be continued here.
+    pub(super) fn quarantine(&self, run: &RunId, why: String) -> RuntimeError {
+        tracing::warn!(%run, why, "the run is quarantined");
+        self.table().quarantined.insert(run.clone(), why.clone());
+        self.tell(run, RunEvent::Quarantined(why.clone()));
+        RuntimeError::new(RuntimeErrorKind::Quarantined, format!("{run}: {why}"))
+    }
+
+    /// Whether a task drives `run`, or it waits for one.
+    pub(super) fn is_here(&self, run: &RunId) -> bool {
+        self.table().runs.contains_key(run)
+    }
+
+    /// Takes the place of `run` without a task, unless it is here.
+    pub(super) fn claim(self: &Arc<Self>, run: &RunId) -> Option<Claimed> {
+        let mut table = self.table();
+        if table.runs.contains_key(run) {
+            return None;
+        }
+        let wakened = table.work(run, Cue::interrupted());
+        drop(table);
+        Some(Claimed { inner: Arc::clone(self), wakened: Some(wakened) })
+    }
+}
+
+/// A run that nobody drives and nobody else takes up.
+pub(super) struct Claimed {
+    inner: Arc<Inner>,
+    wakened: Option<Wakened>,
+}
+
+impl Claimed {
+    /// The run has ended: whoever asked meanwhile hears of it.
+    pub(super) fn ended(mut self, end: &End) {
+        let Some(wakened) = self.wakened.take() else { return };
+        let waiters = self.inner.table().remove(&wakened.run);
+        for waiter in waiters {
+            let _ = waiter.send(Ok(end.clone()));
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let Some(mut wakened) = self.wakened.take() else { return };
+        let mut table = self.inner.table();
+        if let Ok(command) = wakened.inbox.try_recv() {
+            drop(table);
+            // Somebody asks for the run, so it is to go on.
+            let _ = wakened.commands.unbounded_send(command);
+            self.inner.spawn(wakened, Opening::Known, None);
+        } else if let Some(Slot::Working(_)) = table.runs.get(&wakened.run) {
+            drop(table.remove(&wakened.run));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a run's task does when somebody asks something of it.
+
+use super::{
+    RuntimeError, RuntimeErrorKind,
+    command::{Command, Done},
+    cue::Cue,
+    drive::{Drive, Halt},
+    open::abandoned,
+};
+use crate::{Body, Ending, Fault, Pending, RunEvent, Status};
+
+impl Drive {
+    /// Serves what has arrived while nobody listened.
+    pub(super) async fn serve_queued(&mut self) -> Result<(), Halt> {
+        while let Ok(command) = self.inbox.try_recv() {
+            self.serve(Some(command)).await?;
+        }
+        Ok(())
+    }
+
+    /// Serves `command`; `None` says that nobody is left who could send one.
+    ///
+    /// An answer is given once what it says is durable; who asks may be gone by then.
+    pub(super) async fn serve(&mut self, command: Option<Command>) -> Result<(), Halt> {
+        match command {
+            Some(Command::Stop) | None => return Err(Halt::Stopped),
+            // The step that asks is not current: its sender is dropped here.
+            Some(Command::Intent { .. }) => {}
+            Some(Command::Attach { done }) => answer(done),
+            Some(Command::ChildEnded) => self.meet_children().await?,
+            Some(Command::Cancel { reason, done }) => {
+                if self.snapshot.carried.cancel.is_none() && !self.has_ended() {
+                    self.cancel(reason).await?;
+                }
+                answer(done);
+            }
+            Some(Command::ParentCancels { reason, done }) => {
+                if !self.snapshot.carried.asked && !self.has_ended() {
+                    self.cancel(reason).await?;
+                }
+                answer(done);
+            }
+            Some(Command::Pause { reason, done }) => {
+                if self.has_ended() {
+                    self.refuse(done, RuntimeErrorKind::Ended);
+                } else {
+                    if self.snapshot.status == Status::Active {
+                        self.pause(Fault::user("run.paused", reason)).await?;
+                    }
+                    answer(done);
+                }
+            }
+            Some(Command::Resume { done }) => {
+                if let Status::Paused(_) = self.snapshot.status {
+                    self.write(vec![Body::Resume]).await?;
+                    self.inner.tell(&self.snapshot.run, RunEvent::Resumed);
+                }
+                answer(done);
+            }
+            Some(Command::Redrive { done }) => self.redrive(done).await?,
+            Some(Command::Abandon { reason, done }) => {
+                if !self.has_ended() {
+                    self.finish(Ending::Abandoned, Some(abandoned(&reason))).await?;
+                }
+                answer(done);
+            }
+            Some(Command::Signal { signal, done }) => self.hear(signal, done).await?,
+        }
+        Ok(())
+    }
+
+    pub(super) async fn pause(&mut self, fault: Fault) -> Result<(), Halt> {
+        self.write(vec![Body::Pause { fault: fault.clone() }]).await?;
+        self.inner.tell(&self.snapshot.run, RunEvent::Paused(fault));
+        Ok(())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.snapshot.status, Status::Ended(..))
+    }
+
+    async fn cancel(&mut self, reason: String) -> Result<(), Halt> {
+        self.write(vec![Body::Cancel { reason: reason.clone() }]).await?;
+        // Its edge is another call than the one that was interrupted.
+        self.cue.pause = None;
+        self.inner.tell(&self.snapshot.run, RunEvent::CancelRequested(reason));
+        Ok(())
+    }
+
+    async fn hear(&mut self, signal: Pending, done: Done) -> Result<(), Halt> {
+        if self.snapshot.carried.heard.contains(&signal.id) {
+            answer(done);
+        } else if self.has_ended() {
+            self.refuse(done, RuntimeErrorKind::Ended);
+        } else {
+            let (id, name) = (signal.id.clone(), signal.name.clone());
+            self.write(vec![Body::Signal(signal)]).await?;
+            answer(done);
+            self.inner.tell(&self.snapshot.run, RunEvent::Signalled { id, name });
+        }
+        Ok(())
+    }
+
+    /// A run that failed because its state gave up goes on there. One that failed by entering a
+    /// state that says so has nowhere to go on, and the end of a child is its parent's by then.
+    async fn redrive(&mut self, done: Done) -> Result<(), Halt> {
+        let graph = self.registered.machine.graph();
+        let state = graph.state(&self.snapshot.state);
+        let failed = matches!(self.snapshot.status, Status::Ended(Ending::Failed, _));
+        let can_go_on = state.is_some_and(|state| state.ending.is_none());
+        if failed && can_go_on && self.snapshot.carried.parent.is_none() {
+            self.write(vec![Body::Redrive]).await?;
+            self.cue = Cue::default();
+            answer(done);
+            self.inner.tell(&self.snapshot.run, RunEvent::Resumed);
+        } else {
+            self.refuse(done, RuntimeErrorKind::NotFailed);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, done: Done, kind: RuntimeErrorKind) {
+        let _ = done.send(Err(RuntimeError::new(kind, self.snapshot.run.as_str())));
+    }
+}
+
+fn answer(done: Done) {
+    let _ = done.send(Ok(()));
+}
