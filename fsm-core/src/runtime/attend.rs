@@ -168,8 +168,11 @@ impl Drive {
 
 /// Takes out a limit that is reached, if one is.
 fn expired(limits: &mut Vec<(Deadline, Limit)>, now: Timestamp) -> Option<Limit> {
-    for (deadline, _) in limits.iter_mut() {
-        *deadline = deadline.counted_anew(now);
+    for (deadline, limit) in limits.iter_mut() {
+        // Grace that ends too soon does little harm; an attempt that does is work lost.
+        if let Limit::Attempt | Limit::State = limit {
+            *deadline = deadline.counted_anew(now);
+        }
     }
     let reached = limits.iter().position(|(deadline, _)| deadline.is_over(now))?;
     Some(limits.swap_remove(reached).1)
