@@ -131,15 +131,18 @@ impl<'c, M: Machine> Context<'c, M> {
     ///
     /// # Errors
     ///
-    /// A fault if `key` was used in this step, or cannot be part of a run's id.
+    /// A fault if `key` was used in this step, or is not 1 or more of `A-Z a-z 0-9 - _ . : @`.
     pub fn spawn<C: Machine>(&mut self, key: &str, initial: &C::Initial) -> Result<RunId, Fault> {
         if self.spawned.iter().any(|other| other.key == key) {
             let message = format!("two children of one step have the key `{key}`");
             return Err(Fault::bug("child.twice", message));
         }
-        let run = RunId::new(self.key(key)).map_err(|error| {
-            Fault::bug("child.key", format!("`{key}` cannot name a child")).caused_by(&error)
-        })?;
+        let unusable = || Fault::bug("child.key", format!("`{key}` cannot name a child"));
+        // Without one in the key, the parent's id can be told from the child's.
+        if key.is_empty() || key.contains('/') {
+            return Err(unusable());
+        }
+        let run = RunId::new(self.key(key)).map_err(|error| unusable().caused_by(&error))?;
         let (key, machine) = (key.to_owned(), C::NAME.to_owned());
         let input = Data::encode(initial)?;
         self.spawned.push(Spawn { key, run: run.clone(), machine, input });

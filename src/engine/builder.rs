@@ -190,7 +190,7 @@ struct Observe(Arc<Services>);
 
 impl fsm_core::Observer for Observe {
     fn observe(&self, run: &RunId, event: RunEvent) {
-        let Ok(scope) = self.0.scope(run) else { return };
+        let Some(scope) = self.0.root_scope(run) else { return };
         let operation = scope.operation.clone();
         self.0.tell(match event {
             RunEvent::Entered { state, .. } => Event::State { operation, state },

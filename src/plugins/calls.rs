@@ -96,9 +96,15 @@ impl Services {
     /// What the steps of `run` may touch.
     pub(crate) fn scope(&self, run: &RunId) -> Result<Arc<Scope>, Fault> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.get(run)
-            .cloned()
+        // A child works for the operation of the run that spawned it, and borrows from it.
+        std::iter::successors(Some(run.clone()), parent)
+            .find_map(|run| runs.get(&run).cloned())
             .ok_or_else(|| Fault::bug("run.unknown", format!("run {run} belongs to no operation")))
+    }
+
+    /// What an operation's own run works for; `None` for its children.
+    pub(crate) fn root_scope(&self, run: &RunId) -> Option<Arc<Scope>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
     /// Lets the steps of a run in.
@@ -397,4 +403,11 @@ fn answer(answer: impl Into<Answer>) -> BoxFuture<'static, Reply> {
 
 fn refuse(fault: &Fault) -> BoxFuture<'static, Reply> {
     Box::pin(futures::future::ready(Reply::error(message::encode_fault(fault))))
+}
+
+/// The run that spawned `run`, if one did: a child is named `parent/entry/key`.
+fn parent(run: &RunId) -> Option<RunId> {
+    let (above, _key) = run.as_str().rsplit_once('/')?;
+    let (above, _entry) = above.rsplit_once('/')?;
+    RunId::new(above).ok()
 }

@@ -78,7 +78,13 @@ impl RemoteMachine {
             Either::Right(((), _)) => unreachable!("a pending future is never ready"),
         };
         match reply.result {
-            Ok(reply) => message::decode(&reply),
+            Ok(reply) => {
+                let mut outcome: Outcome = message::decode(&reply)?;
+                for child in &mut outcome.spawned {
+                    child.machine = self.workload.machine_name(&child.machine);
+                }
+                Ok(outcome)
+            }
             Err(fault) => Err(message::decode_fault(&fault)),
         }
     }

@@ -58,7 +58,8 @@ impl Drive {
         let (mut children, at) = (Vec::new(), self.inner.environment.now());
         for Spawn { key, run, machine, input } in spawned {
             let expected = format!("{}/{}/{key}", self.snapshot.run, self.snapshot.entry);
-            if run.as_str() != expected || births.iter().any(|birth| birth.run == run) {
+            let usable = !key.is_empty() && !key.contains('/');
+            if !usable || run.as_str() != expected || births.iter().any(|birth| birth.run == run) {
                 let message = format!("a child is named {run} and not {expected}, or is not alone");
                 return Err(Fault::bug("child.key", message));
             }
