@@ -17,16 +17,12 @@ use fsm_core::{
     Body, Cancel, Context, Data, End, Ending, Environment, Fault, Hosted, Journal, JournalError,
     JournalErrorKind, Loaded, Machine, Page, Pruned, Record, Retention, Retry, RunId, RunSnapshot,
     RunSummary, Runtime, RuntimeErrorKind, State, Step, Timestamp, check, go, go_at,
-    testing::ManualEnvironment,
+    testing::{Intercepted, ManualEnvironment},
 };
 use futures::future::{BoxFuture, Either, select};
 use serde::{Deserialize, Serialize};
 
-use self::support::{
-    id,
-    medium::{AnyJournal, Medium},
-    process::breathe,
-};
+use self::support::{id, medium::Medium, process::breathe};
 
 /// How a write ends the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,14 +42,14 @@ const DEATHS: [Death; 4] = [Death::Before, Death::After, Death::ErrorBefore, Dea
 /// A journal that dies at its n-th write.
 #[derive(Clone)]
 struct Mortal {
-    journal: AnyJournal,
+    journal: Intercepted,
     left: Arc<AtomicU32>,
     death: Death,
     dead: Arc<AtomicBool>,
 }
 
 impl Mortal {
-    fn new(journal: AnyJournal, at: u32, death: Death) -> Self {
+    fn new(journal: Intercepted, at: u32, death: Death) -> Self {
         Mortal { journal, left: Arc::new(AtomicU32::new(at)), death, dead: Arc::default() }
     }
 
