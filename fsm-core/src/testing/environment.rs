@@ -150,9 +150,10 @@ impl ManualEnvironment {
         self.executor.run_while(go_on);
     }
 
-    /// Waits until another thread has woken a task, but no longer than `longest`.
-    pub(super) fn wait_for_others(&self, longest: Duration) {
-        self.executor.wait(longest);
+    /// Waits until another thread has woken a task, but no longer than `longest`; false if none
+    /// has.
+    pub(super) fn wait_for_others(&self, longest: Duration) -> bool {
+        self.executor.wait(longest)
     }
 
     /// Drops every task that was spawned: the process dies here.

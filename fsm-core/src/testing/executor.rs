@@ -96,9 +96,10 @@ impl Executor {
         }
     }
 
-    /// Waits until another thread has woken a task, but no longer than `longest`.
-    pub(super) fn wait(&self, longest: Duration) {
-        self.queue.wait(Some(longest));
+    /// Waits until another thread has woken a task, but no longer than `longest`; false if none
+    /// has.
+    pub(super) fn wait(&self, longest: Duration) -> bool {
+        self.queue.wait(Some(longest))
     }
 
     pub(super) fn drop_tasks(&self) {
@@ -182,13 +183,16 @@ impl Queue {
         Some(number)
     }
 
-    fn wait(&self, longest: Option<Duration>) {
+    /// Waits until something is ready; false if nothing is after `longest`.
+    fn wait(&self, longest: Option<Duration>) -> bool {
         let ready = self.ready();
         let nothing = |ready: &mut Ready| ready.order.is_empty();
-        match longest {
-            None => drop(self.woken.wait_while(ready, nothing)),
-            Some(longest) => drop(self.woken.wait_timeout_while(ready, longest, nothing)),
-        }
+        let Some(longest) = longest else {
+            drop(self.woken.wait_while(ready, nothing));
+            return true;
+        };
+        let waited = self.woken.wait_timeout_while(ready, longest, nothing);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     fn ready(&self) -> MutexGuard<'_, Ready> {
