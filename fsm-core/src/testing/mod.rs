@@ -60,7 +60,7 @@
 //! | --- | --- |
 //! | a machine | [`Trial`], [`EdgeCoverage`] |
 //! | what happens over time, or at once | [`ManualEnvironment`], [`ManualEnvironment::seeded`] |
-//! | a journal | `journal_suite` |
+//! | a journal | [`journal_suite`], [`Medium`] |
 //! | what a failing journal does | [`Intercepted`] |
 //!
 //! **What a trial can see.** Time passes only when everything stands still, so a step's work must
@@ -74,10 +74,12 @@ mod error;
 mod executor;
 mod intercepted;
 mod meddler;
+mod medium;
 mod play;
 mod process;
 mod report;
 mod schedule;
+mod suite;
 mod trace;
 mod trial;
 
@@ -85,5 +87,7 @@ pub use coverage::EdgeCoverage;
 pub use environment::ManualEnvironment;
 pub use error::{TrialError, TrialErrorKind};
 pub use intercepted::Intercepted;
+pub use medium::{Damage, Medium};
 pub use report::TrialReport;
+pub use suite::{SuiteFailure, SuiteReport, journal_suite};
 pub use trial::Trial;

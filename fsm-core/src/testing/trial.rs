@@ -5,7 +5,7 @@ use std::{fmt, fmt::Debug, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    TrialError, TrialErrorKind, TrialReport,
+    Medium, TrialError, TrialErrorKind, TrialReport,
     draw::Draw,
     play::Play,
     schedule::{Blow, DEATHS, FAILURES, Failure, MOMENTS, Schedule},
@@ -127,7 +127,7 @@ impl<W: 'static> Trial<W> {
     }
 
     /// Where the records are kept, a [`MemoryJournal`] by default. `fresh` makes a new, empty
-    /// place for each play, and answers with what opens it, once for each process.
+    /// [`Medium`] for each play, which is opened once for each process.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")] {
@@ -143,14 +143,10 @@ impl<W: 'static> Trial<W> {
     /// # }
     /// ```
     #[must_use]
-    pub fn journal<O, J>(mut self, fresh: impl Fn() -> O + 'static) -> Self
-    where
-        O: Fn() -> J + 'static,
-        J: Journal,
-    {
+    pub fn journal<M: Medium + 'static>(mut self, fresh: impl Fn() -> M + 'static) -> Self {
         self.journal = Box::new(move || {
-            let open = fresh();
-            Box::new(move || Arc::new(open()))
+            let medium = fresh();
+            Box::new(move || Arc::new(medium.open()))
         });
         self
     }
