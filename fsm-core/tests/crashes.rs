@@ -196,7 +196,7 @@ impl State<Backup> for Failed {
 fn trial() -> Trial<Disk> {
     Trial::new("backup", &Check)
         .world(Disk::default)
-        .machine(|disk: &Disk| Hosted::new(Backup, disk.clone()))
+        .machine(|disk| Hosted::new(Backup, disk.clone()))
         .observe(Disk::keys)
         .always(Disk::is_thawed)
 }

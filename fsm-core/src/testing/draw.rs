@@ -7,12 +7,8 @@ pub(super) struct Draw(u64);
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Draw {
-    pub(super) const fn new(seed: u64) -> Self {
-        Draw(seed)
-    }
-
-    /// Another sequence of the same seed.
-    pub(super) fn other(seed: u64, which: u64) -> Self {
+    /// Sequence number `which` of `seed`.
+    pub(super) fn of(seed: u64, which: u64) -> Self {
         Draw(Draw(seed ^ which.wrapping_mul(STEP)).next())
     }
 
@@ -38,7 +34,7 @@ mod tests {
     #[test]
     fn a_seed_gives_one_sequence_and_all_of_the_range() {
         let drawn =
-            |seed| (0..100).map(|_| ()).scan(Draw::new(seed), |draw, ()| Some(draw.below(7)));
+            |seed| (0..100).map(|_| ()).scan(Draw::of(seed, 1), |draw, ()| Some(draw.below(7)));
         assert!(drawn(1).eq(drawn(1)));
         assert!(!drawn(1).eq(drawn(2)));
         assert!((0..7).all(|place| drawn(1).any(|drawn| drawn == place)));

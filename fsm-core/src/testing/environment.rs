@@ -46,6 +46,7 @@ pub struct ManualEnvironment {
     clock: Arc<Mutex<Clock>>,
     random: Arc<Mutex<Draw>>,
     executor: Arc<Executor>,
+    seed: Option<u64>,
 }
 
 struct Clock {
@@ -65,22 +66,25 @@ impl Default for ManualEnvironment {
 impl ManualEnvironment {
     /// A clock that shows `now`. Tasks are polled first come, first served.
     pub fn new(now: Timestamp) -> Self {
-        ManualEnvironment::with(now, Draw::new(0x9e37_79b9_7f4a_7c15), None)
+        ManualEnvironment::with(now, None)
     }
 
     /// An environment in which everything that is left to chance is drawn from `seed`: which of
     /// the tasks that are ready is polled next, and [`random`](Environment::random). The same seed
     /// gives the same run, as long as no other thread takes part.
     pub fn seeded(seed: u64) -> Self {
-        ManualEnvironment::with(START, Draw::other(seed, 1), Some(Draw::other(seed, 2)))
+        ManualEnvironment::with(START, Some(seed))
     }
 
-    fn with(now: Timestamp, random: Draw, order: Option<Draw>) -> Self {
+    fn with(now: Timestamp, seed: Option<u64>) -> Self {
+        let random = Draw::of(seed.unwrap_or_default(), 1);
+        let order = seed.map(|seed| Draw::of(seed, 2));
         let (sleeping, next, set_back) = Default::default();
         ManualEnvironment {
             clock: Arc::new(Mutex::new(Clock { now, sleeping, next, set_back })),
             random: Arc::new(Mutex::new(random)),
             executor: Arc::new(Executor::new(order)),
+            seed,
         }
     }
 
@@ -187,7 +191,10 @@ impl Environment for ManualEnvironment {
 
 impl fmt::Debug for ManualEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ManualEnvironment({})", self.clock().now)
+        match self.seed {
+            Some(seed) => write!(f, "ManualEnvironment({}, seed {seed})", self.clock().now),
+            None => write!(f, "ManualEnvironment({})", self.clock().now),
+        }
     }
 }
 

@@ -46,7 +46,7 @@
 //!
 //! let trial = Trial::new("invoices", &Print { sheets: 2 })
 //!     .world(Printer::default)
-//!     .machine(|printer: &Printer| Hosted::new(Invoices, printer.clone()))
+//!     .machine(|printer| Hosted::new(Invoices, printer.clone()))
 //!     .observe(|printer| printer.0.lock().unwrap().clone());
 //!
 //! let report = trial.crash_everywhere()?;
@@ -59,7 +59,7 @@
 //! | to test | see |
 //! | --- | --- |
 //! | a machine | [`Trial`], [`EdgeCoverage`] |
-//! | what happens over time, or at once | [`ManualEnvironment`], [`ManualEnvironment::seeded`] |
+//! | what happens over time, or at once | [`ManualEnvironment`], [`for_each_seed`] |
 //! | a journal | [`journal_suite`], [`Medium`] |
 //! | what a failing journal does | [`Intercepted`] |
 //!
@@ -79,6 +79,7 @@ mod play;
 mod process;
 mod report;
 mod schedule;
+mod seeds;
 mod suite;
 mod trace;
 mod trial;
@@ -89,5 +90,6 @@ pub use error::{TrialError, TrialErrorKind};
 pub use intercepted::Intercepted;
 pub use medium::{Damage, Medium};
 pub use report::TrialReport;
+pub use seeds::for_each_seed;
 pub use suite::{SuiteFailure, SuiteReport, journal_suite};
 pub use trial::Trial;

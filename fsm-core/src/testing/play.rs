@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A process that polls more often than this, or a play that moves more often, has no end.
-const POLLS_MAX: usize = 1_000_000;
+const POLLS_MAX: usize = 100_000;
 const MOVES_MAX: usize = 10_000;
 /// How long a journal may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);

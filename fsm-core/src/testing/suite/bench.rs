@@ -13,7 +13,7 @@ use crate::{
 /// What came of trying a behaviour.
 pub(super) enum Tried {
     Kept,
-    NotTried,
+    Skipped,
     Broken(String),
 }
 

@@ -24,7 +24,7 @@ fn named(bench: &Bench<'_>, damage: Damage, seqs: &[u64]) -> Tried {
     for &seq in seqs {
         match one(bench, damage, seq) {
             Ok(true) => {}
-            Ok(false) => return Tried::NotTried,
+            Ok(false) => return Tried::Skipped,
             Err(how) => return Tried::Broken(format!("record {seq}, {damage:?}: {how}")),
         }
     }

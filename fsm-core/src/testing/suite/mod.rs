@@ -46,7 +46,7 @@ pub fn journal_suite<M: Medium>(fresh: impl Fn() -> M) -> Result<SuiteReport, Su
         let medium = fresh();
         match (behaviour.test)(&Bench::new(&medium as &dyn AnyMedium)) {
             Tried::Kept => kept.push(behaviour.name),
-            Tried::NotTried => not_tried.push(behaviour.name),
+            Tried::Skipped => not_tried.push(behaviour.name),
             Tried::Broken(how) => {
                 broken.insert(behaviour.name, format!("{}: {how}", behaviour.says));
             }
