@@ -40,9 +40,13 @@ mod over_sqlite {
         fn damage(&self, run: &RunId, seq: u64, damage: Damage) -> bool {
             let connection = rusqlite::Connection::open(self.path()).unwrap();
             let sql = match damage {
-                Damage::Remove => "DELETE FROM fsm_record WHERE run = ?1 AND seq = ?2",
+                Damage::Remove => {
+                    "DELETE FROM fsm_record WHERE seq = ?2
+                     AND run_id = (SELECT id FROM fsm_run WHERE run = ?1)"
+                }
                 Damage::Alter => {
-                    "UPDATE fsm_record SET body = '{\"torn' WHERE run = ?1 AND seq = ?2"
+                    "UPDATE fsm_record SET body = '{\"torn' WHERE seq = ?2
+                     AND run_id = (SELECT id FROM fsm_run WHERE run = ?1)"
                 }
                 _ => return false,
             };

@@ -249,26 +249,26 @@ fn check(mistake: Mistake, tool: Tool, kind: TrialErrorKind, words: &str) {
 
 #[test]
 fn a_key_that_changes_with_the_attempt_is_caught() {
-    let words = "the effects that `trial` recorded differs";
+    let words = "not as undisturbed: the effects that `trial` recorded";
     check(Mistake::NewKey, Trial::fail_every_step, TrialErrorKind::Different, words);
 }
 
 #[test]
 fn a_call_of_the_world_outside_of_an_effect_is_caught() {
-    let words = "what is observed in the end differs";
+    let words = "not as undisturbed: what is observed in the end";
     check(Mistake::NoEffect, Trial::crash_everywhere, TrialErrorKind::Different, words);
     check(Mistake::NoEffect, Trial::repeat_every_effect, TrialErrorKind::Different, words);
 }
 
 #[test]
 fn a_counter_in_memory_is_caught() {
-    let words = "the states that `trial` entered differs";
+    let words = "not as undisturbed: the states that `trial` entered";
     check(Mistake::InMemory, Trial::crash_everywhere, TrialErrorKind::Different, words);
 }
 
 #[test]
 fn a_result_that_depends_on_the_process_is_caught() {
-    let words = "the end of `trial` differs";
+    let words = "not as undisturbed: the end of `trial`";
     check(Mistake::OtherResult, Trial::crash_everywhere, TrialErrorKind::Different, words);
 }
 
@@ -280,7 +280,7 @@ fn a_thaw_that_a_cancel_skips_is_caught() {
 
 #[test]
 fn an_effect_that_is_run_again_although_it_may_have_run_is_caught() {
-    let words = "what is observed in the end differs";
+    let words = "not as undisturbed: what is observed in the end";
     check(Mistake::Twice, Trial::crash_everywhere, TrialErrorKind::Different, words);
     check(Mistake::Twice, Trial::repeat_every_effect, TrialErrorKind::Different, words);
 }

@@ -89,7 +89,7 @@ impl fmt::Display for Failure {
             TrialErrorKind::Standstill => write!(f, "{machine} stands still for ever")?,
             TrialErrorKind::Endless => write!(f, "{machine} does not come to an end")?,
             TrialErrorKind::Unsound => write!(f, "{machine}: the history is not sound: {what}")?,
-            TrialErrorKind::Different => write!(f, "{machine}: {what} differs")?,
+            TrialErrorKind::Different => write!(f, "{machine}: not as undisturbed: {what}")?,
             TrialErrorKind::Broken => {
                 write!(f, "{machine}: what must always hold does not: {what}")?
             }
