@@ -1,5 +1,5 @@
-//! A process that dies at each write of its journal, before and after the write lands, twice in a
-//! row: the end, the states and the keys of the effects are always the same.
+//! The model case of the testing kit: a backup whose process dies at each write of its journal,
+//! twice in a row, whose steps are repeated, fail and are cancelled.
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 
 mod support;
@@ -14,113 +14,19 @@ use std::{
 };
 
 use fsm_core::{
-    Body, Cancel, Context, Data, End, Ending, Environment, Fault, Hosted, Journal, JournalError,
-    JournalErrorKind, Loaded, Machine, Page, Pruned, Record, Retention, Retry, RunId, RunSnapshot,
-    RunSummary, Runtime, RuntimeErrorKind, State, Step, Timestamp, check, go, go_at,
-    testing::ManualEnvironment,
+    Cancel, Context, Data, Ending, Fault, Hosted, JournalError, JournalErrorKind, Machine, Retry,
+    Runtime, RuntimeErrorKind, State, Step, check, go, go_at,
+    testing::{Intercepted, ManualEnvironment, Trial, TrialReport},
 };
-use futures::future::{BoxFuture, Either, select};
 use serde::{Deserialize, Serialize};
 
-use self::support::{
-    id,
-    medium::{AnyJournal, Medium},
-    process::breathe,
-};
+use self::support::{id, medium::Medium};
 
-/// How a write ends the process.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Death {
-    /// Nothing is written, and the process hears nothing any more.
-    Before,
-    /// It is written, and the process hears nothing any more.
-    After,
-    /// Nothing is written, and the process hears of an error.
-    ErrorBefore,
-    /// It is written, and the process hears of an error.
-    ErrorAfter,
-}
-
-const DEATHS: [Death; 4] = [Death::Before, Death::After, Death::ErrorBefore, Death::ErrorAfter];
-
-/// A journal that dies at its n-th write.
-#[derive(Clone)]
-struct Mortal {
-    journal: AnyJournal,
-    left: Arc<AtomicU32>,
-    death: Death,
-    dead: Arc<AtomicBool>,
-}
-
-impl Mortal {
-    fn new(journal: AnyJournal, at: u32, death: Death) -> Self {
-        Mortal { journal, left: Arc::new(AtomicU32::new(at)), death, dead: Arc::default() }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst)
-    }
-}
-
-impl Journal for Mortal {
-    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let this = self.clone();
-        Box::pin(async move {
-            if this.is_dead() {
-                return futures::future::pending().await;
-            }
-            if this.left.fetch_sub(1, Ordering::SeqCst) != 1 {
-                return this.journal.append(records).await;
-            }
-            if let Death::After | Death::ErrorAfter = this.death {
-                this.journal.append(records).await?;
-            }
-            this.dead.store(true, Ordering::SeqCst);
-            match this.death {
-                Death::Before | Death::After => futures::future::pending().await,
-                _ => Err(JournalError::new(JournalErrorKind::Storage, "the test's journal")),
-            }
-        })
-    }
-
-    fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>> {
-        self.journal.load(run)
-    }
-
-    fn unfinished(
-        &self,
-        after: Option<&RunId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.journal.unfinished(after, limit)
-    }
-
-    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
-        self.journal.list(page)
-    }
-
-    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
-        self.journal.head(run)
-    }
-
-    fn prune(
-        &self,
-        retention: Retention,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
-        self.journal.prune(retention, now)
-    }
-
-    fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
-        self.journal.history(run)
-    }
-}
-
-/// The outside world: what was done there, by key, and how often it was asked for.
+/// The outside world: what was done there, by key, and whether it is frozen.
 #[derive(Clone, Default)]
 struct Disk {
     done: Arc<Mutex<BTreeSet<String>>>,
-    faults: Arc<AtomicU32>,
+    frozen: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -132,6 +38,11 @@ impl Disk {
     fn keys(&self) -> BTreeSet<String> {
         self.done.lock().unwrap().clone()
     }
+
+    fn is_thawed(&self) -> Result<(), String> {
+        let is_frozen = self.frozen.load(Ordering::SeqCst);
+        if is_frozen { Err("the disk is left frozen".to_owned()) } else { Ok(()) }
+    }
 }
 
 struct Backup;
@@ -140,7 +51,7 @@ impl Machine for Backup {
     const NAME: &'static str = "backup";
     type Host = Disk;
     type Initial = Check;
-    type States = (Check, Freeze, Copy, Thaw, Done, Failed);
+    type States = (Check, Freeze, Copy, Thaw, Release, Done, Failed);
 }
 check!(Backup);
 
@@ -157,6 +68,8 @@ struct Thaw {
     chunks: u32,
 }
 #[derive(Serialize, Deserialize)]
+struct Release;
+#[derive(Serialize, Deserialize)]
 struct Done {
     chunks: u32,
 }
@@ -170,11 +83,15 @@ impl State<Backup> for Check {
     async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
         go(Freeze)
     }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Failed)
+    }
 }
 
 impl State<Backup> for Freeze {
     const NAME: &'static str = "freeze";
-    type Next = (Copy, Failed);
+    type Next = (Copy, Release);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
         let disk = cx.host().clone();
@@ -183,23 +100,31 @@ impl State<Backup> for Freeze {
                 return Ok(1);
             }
             assert!(!disk.keys().contains(&effect.key), "frozen twice unseen");
+            disk.frozen.store(true, Ordering::SeqCst);
             disk.act(&effect.key)
         })
         .await?;
         go(Copy { chunk: 0 })
+    }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release)
+    }
+
+    fn on_cancel(self) -> Step<Self> {
+        go(Release)
     }
 }
 
 impl State<Backup> for Copy {
     const NAME: &'static str = "copy";
     const RETRY: Retry = Retry::times(3);
-    type Next = (Copy, Thaw);
+    type Next = (Copy, Thaw, Release);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
         let disk = cx.host().clone();
         cx.effect("chunk", async |effect| disk.act(&effect.key)).await?;
         if self.chunk == 1 && cx.attempt() == 1 {
-            cx.host().faults.fetch_add(1, Ordering::SeqCst);
             return Err(Fault::retryable("test.busy", "the disk is busy"));
         }
         if self.chunk < 2 {
@@ -207,18 +132,54 @@ impl State<Backup> for Copy {
         }
         go(Thaw { chunks: self.chunk + 1 })
     }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release)
+    }
+
+    fn on_cancel(self) -> Step<Self> {
+        go(Release)
+    }
 }
 
 impl State<Backup> for Thaw {
     const NAME: &'static str = "thaw";
     const CANCEL: Cancel = Cancel::Defer;
-    type Next = (Done,);
+    type Next = (Done, Release);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
-        let disk = cx.host().clone();
-        cx.effect("thaw", async |effect| disk.act(&effect.key)).await?;
+        thaw(cx).await?;
         go(Done { chunks: self.chunks })
     }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release)
+    }
+}
+
+/// Thaws for a backup that has failed; an operator helps if it cannot.
+impl State<Backup> for Release {
+    const NAME: &'static str = "release";
+    const CANCEL: Cancel = Cancel::Defer;
+    type Next = (Release, Failed);
+
+    async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
+        thaw(cx).await?;
+        go(Failed)
+    }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release)
+    }
+}
+
+async fn thaw(cx: &mut Context<'_, Backup>) -> Result<u32, Fault> {
+    let disk = cx.host().clone();
+    cx.effect("thaw", async |effect| {
+        disk.frozen.store(false, Ordering::SeqCst);
+        disk.act(&effect.key)
+    })
+    .await
 }
 
 impl State<Backup> for Done {
@@ -232,125 +193,76 @@ impl State<Backup> for Failed {
     type Next = ();
 }
 
-/// Runs the backup in one process; `None` if the process dies.
-fn process(journal: &Mortal, environment: &ManualEnvironment, disk: &Disk) -> Option<End> {
-    let runtime = Runtime::builder(journal.clone(), environment.clone()).build();
-    runtime.register(Hosted::new(Backup, disk.clone()), "tests 1").unwrap();
-    let end = environment.block_on(async {
-        let mut run = Box::pin(async {
-            let input = Data::encode(&Check).unwrap();
-            let handle = runtime.start(id("r"), "backup", input).await.ok()?;
-            handle.end().await.ok()
-        });
-        loop {
-            match select(run, Box::pin(breathe())).await {
-                Either::Left((end, _)) => return end,
-                Either::Right(((), unfinished)) => run = unfinished,
-            }
-            if journal.is_dead() {
-                return None;
-            }
-            if let Some(at) = environment.next_wake() {
-                environment.advance(at.since(environment.now()));
-            }
-        }
-    });
-    environment.drop_tasks();
-    end
-}
-
-struct Outcome {
-    end: End,
-    states: Vec<String>,
-    keys: BTreeSet<String>,
-    attempts: usize,
-}
-
-/// Runs the backup in as many processes as it takes, the first of which die as `deaths` say.
-fn run(medium: &Medium, deaths: &[(u32, Death)]) -> (Outcome, usize) {
-    let (environment, disk) = (ManualEnvironment::default(), Disk::default());
-    let mut died = 0;
-    let mut deaths = deaths.iter();
-    let end = loop {
-        let (at, death) = *deaths.next().unwrap_or(&(u32::MAX, Death::Before));
-        match process(&Mortal::new(medium.open(), at, death), &environment, &disk) {
-            Some(end) => break end,
-            None => died += 1,
-        }
-    };
-    let records = environment.block_on(medium.open().history(&id("r"))).unwrap();
-    assert!(records.iter().map(|record| record.seq).eq(1..=records.len() as u64), "{records:#?}");
-    let ends = records.iter().filter(|record| matches!(record.body, Body::End { .. })).count();
-    assert_eq!(ends, 1, "{records:#?}");
-    let attempts = records.iter().filter(|r| matches!(r.body, Body::Attempt { .. })).count();
-    let entered = records.into_iter().filter_map(|record| match record.body {
-        Body::Enter { state, .. } => Some(state),
-        _ => None,
-    });
-    let outcome = Outcome { end, states: entered.collect(), keys: disk.keys(), attempts };
-    (outcome, died)
+fn trial() -> Trial<Disk> {
+    Trial::new("backup", &Check)
+        .world(Disk::default)
+        .machine(|disk| Hosted::new(Backup, disk.clone()))
+        .observe(Disk::keys)
+        .always(Disk::is_thawed)
 }
 
 #[track_caller]
-fn check_same(medium: &Medium, undisturbed: &Outcome, deaths: &[(u32, Death)]) -> usize {
-    let (outcome, died) = run(medium, deaths);
-    assert_eq!(outcome.end, undisturbed.end, "{deaths:?}");
-    assert_eq!(outcome.states, undisturbed.states, "{deaths:?}");
-    assert_eq!(outcome.keys, undisturbed.keys, "{deaths:?}");
-    assert_eq!(outcome.attempts, undisturbed.attempts, "{deaths:?}");
-    died
-}
-
-fn undisturbed() -> Outcome {
-    let (outcome, died) = run(&Medium::memory(), &[]);
-    assert_eq!(died, 0);
-    assert_eq!(outcome.end.data.as_text(), Some(r#"{"chunks":3}"#));
-    let keys: Vec<_> = outcome.keys.iter().map(String::as_str).collect();
-    assert_eq!(keys, ["r/2/freeze", "r/3/chunk", "r/4/chunk", "r/5/chunk", "r/6/thaw"]);
-    outcome
+fn check(report: &TrialReport, at_least: usize) {
+    println!("{report}");
+    assert!(report.schedules() >= at_least, "{report}");
+    assert_eq!(report.end().data.as_text(), Some(r#"{"chunks":3}"#));
 }
 
 #[test]
 fn a_death_at_each_write_twice_in_a_row_changes_nothing() {
-    let undisturbed = undisturbed();
-    let mut schedules = 0;
-    for death in DEATHS {
-        for first in 1.. {
-            if check_same(&Medium::memory(), &undisturbed, &[(first, death)]) == 0 {
-                break;
-            }
-            for second_death in DEATHS {
-                for second in 1.. {
-                    let deaths = [(first, death), (second, second_death)];
-                    schedules += 1;
-                    if check_same(&Medium::memory(), &undisturbed, &deaths) == 1 {
-                        break;
-                    }
-                }
-            }
-        }
+    let report = trial().crash_everywhere().unwrap();
+    check(&report, 500);
+    assert_eq!(report.schedules(), report.possible());
+    assert!(report.deaths() > report.schedules(), "{report}");
+    assert!(report.effects_run_again() > 0, "{report}");
+}
+
+#[test]
+fn the_order_of_tasks_does_not_matter() {
+    for seed in 0..4 {
+        check(&trial().seed(seed).crash_everywhere().unwrap(), 500);
     }
-    assert!(schedules > 500, "{schedules} schedules");
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn the_same_over_sqlite() {
-    let undisturbed = undisturbed();
-    for death in [Death::Before, Death::After, Death::ErrorAfter] {
-        for at in 1.. {
-            let deaths = [(at, death), (at, death)];
-            if check_same(&Medium::sqlite(), &undisturbed, &deaths) == 0 {
-                break;
-            }
+    use fsm_core::sqlite::{SqliteJournal, Store};
+    let over_sqlite = trial().journal(|| {
+        let directory = tempfile::tempdir().unwrap();
+        move || {
+            let store = Store::open(&directory.path().join("state.db")).unwrap();
+            SqliteJournal::new(store).unwrap()
         }
-    }
+    });
+    check(&over_sqlite.at_most(500).crash_everywhere().unwrap(), 500);
+}
+
+#[test]
+fn a_step_may_run_again_fail_or_be_cancelled() {
+    check(&trial().repeat_every_effect().unwrap(), 10);
+    check(&trial().fail_every_step().unwrap(), 20);
+    let report = trial().everything().unwrap();
+    check(&report, 550);
+    let coverage = &report.coverage()[0];
+    // Two things would have to go wrong.
+    assert_eq!(coverage.missing(), [("release", "release")], "{coverage}");
 }
 
 #[test]
 fn a_request_that_the_journal_refuses_is_not_reported_as_made() {
     let environment = ManualEnvironment::default();
-    let journal = Mortal::new(Medium::memory().open(), 2, Death::ErrorBefore);
+    let writes = AtomicU32::new(0);
+    let journal = Intercepted::new(Medium::memory().open(), move |journal, records| {
+        let write = writes.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            match write {
+                1 => journal.append(records).await,
+                2 => Err(JournalError::new(JournalErrorKind::Storage, "the test's journal")),
+                _ => futures::future::pending().await,
+            }
+        }
+    });
     let runtime = Runtime::builder(journal, environment.clone()).build();
     runtime.register(Hosted::new(Backup, Disk::default()), "tests 1").unwrap();
     let (handle, cancelled) = environment.block_on(async {

@@ -14,9 +14,9 @@ use std::{
 };
 
 use fsm_core::{
-    AnyMachine, Body, Cancel, Data, EffectLog, Environment, Fault, Graph, Journal, JournalError,
-    Loaded, MemoryJournal, Outcome, Port, Record, Retry, RunId, RunSnapshot, Runtime, StepCall,
-    StepKind, Timestamp, Verdict, testing::ManualEnvironment,
+    AnyMachine, Body, Cancel, Data, EffectLog, Fault, Graph, Journal, MemoryJournal, Outcome, Port,
+    Record, Retry, RunSnapshot, Runtime, StepCall, StepKind, Timestamp, Verdict,
+    testing::{Intercepted, ManualEnvironment},
 };
 use futures::{
     FutureExt,
@@ -116,52 +116,11 @@ fn machine() -> impl Strategy<Value = Graph> {
 }
 
 /// A journal whose records take a moment to land.
-#[derive(Clone)]
-struct Slow(MemoryJournal);
-
-impl Journal for Slow {
-    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let journal = self.0.clone();
-        Box::pin(async move {
-            breathe().await;
-            journal.append(records).await
-        })
-    }
-
-    fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>> {
-        self.0.load(run)
-    }
-
-    fn unfinished(
-        &self,
-        after: Option<&RunId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.0.unfinished(after, limit)
-    }
-
-    fn list(
-        &self,
-        page: fsm_core::Page,
-    ) -> BoxFuture<'static, Result<Vec<fsm_core::RunSummary>, JournalError>> {
-        self.0.list(page)
-    }
-
-    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
-        self.0.head(run)
-    }
-
-    fn prune(
-        &self,
-        retention: fsm_core::Retention,
-        now: fsm_core::Timestamp,
-    ) -> BoxFuture<'static, Result<fsm_core::Pruned, JournalError>> {
-        self.0.prune(retention, now)
-    }
-
-    fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
-        self.0.history(run)
-    }
+fn slow(journal: &MemoryJournal) -> Intercepted {
+    Intercepted::new(journal.clone(), |journal, records| async move {
+        breathe().await;
+        journal.append(records).await
+    })
 }
 
 fn history(journal: &MemoryJournal) -> Vec<Record> {
@@ -260,7 +219,7 @@ impl AnyMachine for Scripted {
 }
 
 fn process(machine: &Scripted, environment: &ManualEnvironment) -> Runtime {
-    let runtime = Runtime::builder(Slow(machine.journal.clone()), environment.clone()).build();
+    let runtime = Runtime::builder(slow(&machine.journal), environment.clone()).build();
     runtime.register(machine.clone(), "tests 1").unwrap();
     runtime
 }
@@ -271,9 +230,7 @@ fn suffer(machine: &Scripted, blows: &[Blow]) {
     let mut runtime = process(machine, &environment);
     let run = id("r");
     let pass_time = || {
-        if let Some(at) = environment.next_wake() {
-            environment.advance(at.since(environment.now()));
-        }
+        environment.advance_to_next();
     };
     environment.block_on(runtime.start(run.clone(), "lying", Data::default())).unwrap();
     for blow in blows {

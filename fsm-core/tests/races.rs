@@ -12,9 +12,9 @@ use std::{
 };
 
 use fsm_core::{
-    AnyMachine, Data, Ending, Graph, Journal, JournalError, Loaded, MemoryJournal, Outcome, Port,
-    Progress, Record, RunEvent, RunId, RunSnapshot, Runtime, RuntimeErrorKind, StepCall,
-    testing::ManualEnvironment,
+    AnyMachine, Data, Ending, Graph, MemoryJournal, Outcome, Port, Progress, RunEvent, Runtime,
+    RuntimeErrorKind, StepCall,
+    testing::{Intercepted, ManualEnvironment},
 };
 use futures::{
     channel::oneshot,
@@ -27,73 +27,22 @@ use self::support::{
     process::{Process, breathe},
 };
 
-/// A journal that writes at once, and answers the n-th write late.
-#[derive(Clone)]
-struct Late {
-    journal: MemoryJournal,
-    write: Arc<AtomicU32>,
-    answer: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
-}
-
-impl Late {
-    fn at(write: u32) -> (Self, oneshot::Sender<()>) {
-        let (release, answer) = oneshot::channel();
-        let late = Late {
-            journal: MemoryJournal::new(),
-            write: Arc::new(AtomicU32::new(write)),
-            answer: Arc::new(Mutex::new(Some(answer))),
-        };
-        (late, release)
-    }
-}
-
-impl Journal for Late {
-    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let written = self.journal.append(records);
-        let late = self.write.fetch_sub(1, Ordering::SeqCst) == 1;
-        let answer = late.then(|| self.answer.lock().unwrap().take()).flatten();
-        Box::pin(async move {
+/// A journal that writes at once, and answers write `late` only when the sender is used or dropped.
+fn late(late: u32) -> (Intercepted, oneshot::Sender<()>) {
+    let (release, answer) = oneshot::channel();
+    let (write, answer) = (AtomicU32::new(1), Mutex::new(Some(answer)));
+    let journal = Intercepted::new(MemoryJournal::new(), move |journal, records| {
+        let written = journal.append(records);
+        let is_late = write.fetch_add(1, Ordering::SeqCst) == late;
+        let answer = is_late.then(|| answer.lock().unwrap().take()).flatten();
+        async move {
             if let Some(answer) = answer {
                 let _ = answer.await;
             }
             written.await
-        })
-    }
-
-    fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>> {
-        self.journal.load(run)
-    }
-
-    fn unfinished(
-        &self,
-        after: Option<&RunId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.journal.unfinished(after, limit)
-    }
-
-    fn list(
-        &self,
-        page: fsm_core::Page,
-    ) -> BoxFuture<'static, Result<Vec<fsm_core::RunSummary>, JournalError>> {
-        self.journal.list(page)
-    }
-
-    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
-        self.journal.head(run)
-    }
-
-    fn prune(
-        &self,
-        retention: fsm_core::Retention,
-        now: fsm_core::Timestamp,
-    ) -> BoxFuture<'static, Result<fsm_core::Pruned, JournalError>> {
-        self.journal.prune(retention, now)
-    }
-
-    fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
-        self.journal.history(run)
-    }
+        }
+    });
+    (journal, release)
 }
 
 /// `work`, `other`, `done`; counts the calls.
@@ -105,7 +54,7 @@ fn counting(calls: &Arc<AtomicU32>) -> lying::Lying {
     })
 }
 
-fn runtime(journal: &Late, calls: &Arc<AtomicU32>) -> (Runtime, ManualEnvironment) {
+fn runtime(journal: &Intercepted, calls: &Arc<AtomicU32>) -> (Runtime, ManualEnvironment) {
     let environment = ManualEnvironment::default();
     let runtime = Runtime::builder(journal.clone(), environment.clone()).build();
     runtime.register(counting(calls), "tests 1").unwrap();
@@ -115,7 +64,7 @@ fn runtime(journal: &Late, calls: &Arc<AtomicU32>) -> (Runtime, ManualEnvironmen
 #[test]
 fn a_start_that_hears_late_of_its_record_does_not_run_it_again() {
     let calls = Arc::default();
-    let (journal, release) = Late::at(1);
+    let (journal, release) = late(1);
     let (runtime, environment) = runtime(&journal, &calls);
     let start = || async {
         let handle = runtime.start(id("r"), "lying", Data::default()).await.unwrap();
@@ -141,7 +90,7 @@ fn a_start_that_hears_late_of_its_record_does_not_run_it_again() {
 #[test]
 fn a_start_that_was_given_up_is_found_by_the_next_one() {
     let calls = Arc::default();
-    let (journal, release) = Late::at(1);
+    let (journal, release) = late(1);
     let (runtime, environment) = runtime(&journal, &calls);
     let given_up =
         futures::FutureExt::now_or_never(runtime.start(id("r"), "lying", Data::default()));
@@ -156,7 +105,7 @@ fn a_start_that_was_given_up_is_found_by_the_next_one() {
 #[test]
 fn a_stop_during_a_write_starts_no_other_step() {
     let calls = Arc::default();
-    let (journal, release) = Late::at(2);
+    let (journal, release) = late(2);
     let (runtime, environment) = runtime(&journal, &calls);
     let handle = environment.block_on(runtime.start(id("r"), "lying", Data::default())).unwrap();
     environment.block_on(breathe());
@@ -173,7 +122,7 @@ fn a_stop_during_a_write_starts_no_other_step() {
 #[test]
 fn a_cancel_during_a_write_is_delivered_before_the_next_step() {
     let calls = Arc::default();
-    let (journal, release) = Late::at(2);
+    let (journal, release) = late(2);
     let (runtime, environment) = runtime(&journal, &calls);
     let handle = environment.block_on(runtime.start(id("r"), "lying", Data::default())).unwrap();
     environment.block_on(breathe());

@@ -1,12 +1,6 @@
 //! Where a test's runs are kept, over the deaths of its processes.
 
-use std::sync::Arc;
-
-use fsm_core::{
-    Journal, JournalError, Loaded, MemoryJournal, Page, Pruned, Record, Retention, RunId,
-    RunSnapshot, RunSummary, Timestamp,
-};
-use futures::future::BoxFuture;
+use fsm_core::{Journal, MemoryJournal, testing::Intercepted};
 
 pub(crate) enum Medium {
     Memory(MemoryJournal),
@@ -25,56 +19,20 @@ impl Medium {
     }
 
     /// The journal as a new process opens it.
-    pub(crate) fn open(&self) -> AnyJournal {
+    pub(crate) fn open(&self) -> Intercepted {
         match self {
-            Medium::Memory(journal) => AnyJournal(Arc::new(journal.clone())),
+            Medium::Memory(journal) => any(journal.clone()),
             #[cfg(feature = "sqlite")]
             Medium::Sqlite(directory) => {
                 use fsm_core::sqlite::{SqliteJournal, Store};
                 let store = Store::open(&directory.path().join("state.db")).unwrap();
-                AnyJournal(Arc::new(SqliteJournal::new(store).unwrap()))
+                any(SqliteJournal::new(store).unwrap())
             }
         }
     }
 }
 
-#[derive(Clone)]
-pub(crate) struct AnyJournal(pub(crate) Arc<dyn Journal>);
-
-impl Journal for AnyJournal {
-    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.0.append(records)
-    }
-
-    fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>> {
-        self.0.load(run)
-    }
-
-    fn unfinished(
-        &self,
-        after: Option<&RunId>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
-        self.0.unfinished(after, limit)
-    }
-
-    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
-        self.0.list(page)
-    }
-
-    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
-        self.0.head(run)
-    }
-
-    fn prune(
-        &self,
-        retention: Retention,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
-        self.0.prune(retention, now)
-    }
-
-    fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
-        self.0.history(run)
-    }
+/// A journal whose type is forgotten.
+fn any(journal: impl Journal) -> Intercepted {
+    Intercepted::new(journal, |journal, records| journal.append(records))
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use fsm_core::{
-    Body, Data, End, Environment, Hosted, Machine, Observer, Record, RunEvent, RunHandle, RunId,
-    RunSnapshot, Runtime, RuntimeError, testing::ManualEnvironment,
+    Body, Data, End, Hosted, Machine, Observer, Record, RunEvent, RunHandle, RunId, RunSnapshot,
+    Runtime, RuntimeError, testing::ManualEnvironment,
 };
 use futures::future::{Either, select};
 
@@ -115,9 +115,7 @@ impl Process {
                     Either::Left((end, _)) => return end.unwrap(),
                     Either::Right(((), unfinished)) => end = unfinished,
                 }
-                if let Some(at) = self.environment.next_wake() {
-                    self.environment.advance(at.since(self.environment.now()));
-                }
+                self.environment.advance_to_next();
             }
         })
     }
