@@ -71,7 +71,7 @@ impl Executor {
         let mut future = pin!(future);
         let main = self.queue.number();
         let waker = self.queue.waker(main);
-        self.queue.wake(main);
+        self.queue.first(main);
         loop {
             let Some(number) = self.queue.next() else {
                 self.queue.wait(None);
@@ -167,6 +167,14 @@ impl Queue {
         }
         drop(ready);
         self.woken.notify_all();
+    }
+
+    /// Puts somebody new before those who are ready already: what a test asks for next reaches the
+    /// tasks before they go on.
+    fn first(&self, number: u64) {
+        let mut ready = self.ready();
+        ready.queued.insert(number);
+        ready.order.push_front(number);
     }
 
     fn next(&self) -> Option<u64> {

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{channel::oneshot, future::BoxFuture};
 
 use super::{Intercepted, ManualEnvironment};
-use crate::{AnyMachine, Data, Environment, Pending, RunId, Runtime, RuntimeError};
+use crate::{
+    AnyMachine, Data, Environment, Pending, RunId, Runtime, RuntimeError, RuntimeErrorKind,
+};
 
 /// A runtime over a journal. What it is asked for runs as tasks of the environment.
 pub(super) struct Process {
@@ -36,7 +38,7 @@ impl Process {
         let (runtime, machine) = (self.runtime.clone(), machine.to_owned());
         let troubles = Arc::clone(&self.troubles);
         self.spawn(Box::pin(async move {
-            for (run, why) in runtime.resume_all().await? {
+            for (run, why) in runtime.recover().await?.quarantined {
                 note(&troubles, format!("{run} was not continued: {why}"));
             }
             runtime.start(run, &machine, input).await?;
@@ -68,7 +70,7 @@ impl Process {
     /// Lets a paused run continue, as an operator does.
     pub(super) fn unpause(&self, run: RunId) {
         let runtime = self.runtime.clone();
-        self.spawn(Box::pin(async move { runtime.unpause(&run).await.map(drop) }));
+        self.spawn(Box::pin(async move { runtime.resume(&run).await.map(drop) }));
     }
 
     /// What the runtime has answered with errors.
@@ -91,7 +93,10 @@ fn note(troubles: &Mutex<Vec<String>>, trouble: String) {
 }
 
 async fn tell(runtime: &Runtime, run: &RunId, signal: Pending) -> Result<(), RuntimeError> {
-    // This runtime takes no signals yet: a run that waits for one does not wait at all.
-    let _ = (runtime, run, signal);
-    Ok(())
+    let Pending { id, name, data } = signal;
+    match runtime.signal(run, &id, &name, data).await {
+        // It came to its end without hearing of it.
+        Err(error) if error.kind() == RuntimeErrorKind::Ended => Ok(()),
+        told => told.map(drop),
+    }
 }
