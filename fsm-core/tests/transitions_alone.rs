@@ -36,9 +36,9 @@ impl State<Door> for Closed {
     async fn run(self, _: &Door, cx: &mut Context<'_, Door>) -> Step<Self> {
         cx.check_cancelled()?;
         cx.progress(1, None);
-        let force = cx.once("push", |effect| async move { Ok(effect.key.len() as u32) }).await?;
+        let key = cx.once("push", |effect| async move { Ok(effect.key) }).await?;
         match self.pushes {
-            0 => go_at(cx.now() + Duration::from_secs(1), Stuck { force }),
+            0 => go_at(cx.now() + Duration::from_secs(1), Stuck { key }),
             _ => go(Open { seen_by: Thread(thread::current().id()) }),
         }
     }
@@ -54,9 +54,9 @@ impl State<Door> for Open {
     type Next = (Stuck,);
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Stuck {
-    force: u32,
+    key: String,
 }
 
 impl State<Door> for Stuck {
@@ -95,8 +95,7 @@ fn a_state_is_tested_by_its_type_without_serde_and_runtime() {
 
     let step = push(Closed { pushes: 0 }, &()).unwrap();
     assert_eq!(step.wake_at(), Some(Timestamp::from_unix_ms(1_000)));
-    // The effect's key is `alone/1/push`.
-    assert_eq!(step.take::<Stuck>().unwrap(), Stuck { force: 12 });
+    assert_eq!(step.take::<Stuck>().unwrap().key, "alone/1/push");
 }
 
 #[test]
@@ -106,7 +105,7 @@ fn taking_the_wrong_type_gives_the_move_back() {
     let step = step.take::<Closed>().unwrap_err();
     assert_eq!(step.state(), "stuck");
     assert_eq!(step.wake_at(), Some(Timestamp::from_unix_ms(1_000)));
-    assert_eq!(step.take::<Stuck>().unwrap(), Stuck { force: 12 });
+    assert_eq!(step.take::<Stuck>().unwrap().key, "alone/1/push");
 }
 
 /// Asks to stop, and keeps what it hears.
