@@ -1,13 +1,16 @@
 //! What a step sees of the runtime.
 
-use std::{fmt, future::Future};
+use std::{
+    fmt,
+    future::{Future, ready},
+};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Cancellation, Child, Data, Effect, EffectLog, Fault, Machine, Outcome, Pending, RunId, Signal,
-    Spawn, StepCall, Timestamp, Verdict,
+    Spawn, State, StepCall, StepKind, Timestamp, Verdict,
 };
 
 /// What a runtime does for one step, wherever the step runs.
@@ -50,7 +53,73 @@ pub struct Context<'c, M: Machine> {
     spawned: Vec<Spawn>,
 }
 
+/// No runtime: intents are accepted, progress is dropped, the time is the Unix epoch, and nobody
+/// asks to stop. For [`Context::alone`].
+impl Port for () {
+    fn intent<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn progress(&self, _: Progress) {}
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn cancellation(&self) -> Cancellation {
+        Cancellation::new()
+    }
+}
+
 impl<'c, M: Machine> Context<'c, M> {
+    /// The context of a first attempt at a first state, without a runtime: for a test or a
+    /// benchmark of one state, which is called by its type.
+    ///
+    /// ```
+    /// # use fsm_core::{Machine, State, Step, check, go};
+    /// # use serde::{Deserialize, Serialize};
+    /// # struct Turnstile;
+    /// # #[derive(Serialize, Deserialize)] struct Locked { coins: u32 }
+    /// # #[derive(Serialize, Deserialize)] struct Open { coins: u32 }
+    /// # impl Machine for Turnstile {
+    /// #     const NAME: &'static str = "turnstile";
+    /// #     type Host = (); type Initial = Locked; type States = (Locked, Open);
+    /// # }
+    /// # check!(Turnstile);
+    /// # impl State<Turnstile> for Locked {
+    /// #     const NAME: &'static str = "locked"; type Next = (Open,);
+    /// #     async fn run(self, _: &Turnstile, _: &mut Context<'_, Turnstile>) -> Step<Self> {
+    /// #         go(Open { coins: self.coins + 1 })
+    /// #     }
+    /// # }
+    /// # impl State<Turnstile> for Open { const NAME: &'static str = "open"; type Next = (); }
+    /// use fsm_core::Context;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let mut cx = Context::alone("test".parse()?, &(), &());
+    /// let step = Locked { coins: 2 }.run(&Turnstile, &mut cx).await?;
+    /// assert_eq!(step.take::<Open>().map(|open| open.coins).ok(), Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn alone(run: RunId, host: &'c M::Host, port: &'c dyn Port) -> Self {
+        let call = StepCall {
+            run,
+            machine: M::NAME.to_owned(),
+            state: <M::Initial as State<M>>::NAME.to_owned(),
+            data: Data::default(),
+            entry: 1,
+            attempt: 1,
+            kind: StepKind::Run,
+            effects: Vec::new(),
+            signals: Vec::new(),
+            children: Vec::new(),
+            deadline: None,
+        };
+        Context::new(call, host, port)
+    }
+
     pub(crate) fn new(call: StepCall, host: &'c M::Host, port: &'c dyn Port) -> Self {
         let (results, intents) = (Vec::new(), Vec::new());
         let (taken, spawned) = (Vec::new(), Vec::new());

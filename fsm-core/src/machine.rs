@@ -52,18 +52,23 @@ pub trait Machine: Send + Sync + Sized + 'static {
 ///
 /// A state whose `Next` is `()` is terminal: the run ends there with [`ENDING`](State::ENDING),
 /// and the state's data is the run's result.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a state of machine `{M}`",
+    label = "`{Self}` has no `impl State<{M}>`",
+    note = "a state of `{M}` is a type with `impl State<{M}> for {Self}`"
+)]
 pub trait State<M: Machine>: Serialize + DeserializeOwned + Send + 'static {
     /// The state's name, unique in its machine. Persisted: renaming the type is safe.
     const NAME: &'static str;
     /// What the state does, for people: shown in the graph.
     const DOC: &'static str = "";
-    /// How often the state is tried.
+    /// How often the state is tried. Not for terminal states: no step runs there.
     const RETRY: Retry = Retry::times(5);
-    /// What the run waits for here before the step runs.
+    /// What the run waits for here before the step runs. Not for terminal states.
     const WAIT: Wait = Wait::NONE;
     /// What a request to cancel does while the run is here.
     const CANCEL: Cancel = Cancel::Deliver;
-    /// How the run has ended when it is here; for terminal states.
+    /// How the run has ended when it is here. For terminal states alone.
     const ENDING: Ending = Ending::Completed;
     /// The states that may follow, as a tuple of up to 12; `()` for a terminal state.
     type Next: States<M>;

@@ -115,6 +115,27 @@ impl Retry {
         self.pause
     }
 
+    /// Whether both are the same, asked by a constant.
+    pub(crate) const fn is(&self, other: &Retry) -> bool {
+        self.attempts == other.attempts
+            && self.first_ms == other.first_ms
+            && self.factor == other.factor
+            && self.cap_ms == other.cap_ms
+            && same(self.attempt_timeout_ms, other.attempt_timeout_ms)
+            && same(self.total_timeout_ms, other.total_timeout_ms)
+            && self.pause == other.pause
+    }
+
+    /// What is wrong with a policy that came over a boundary, if anything is. The constructors
+    /// here make no such policy.
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
+        if self.attempts == 0 {
+            return Some("it is to be tried zero times; one attempt is the least");
+        }
+        let sane = self.factor.is_finite() && self.factor >= 0.0;
+        (!sane).then_some("the factor of its retries is negative or no finite number")
+    }
+
     /// The longest wait after attempt `attempt` (counted from 1).
     pub fn longest_wait(&self, attempt: u32) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -128,5 +149,13 @@ impl Retry {
         let longest_ms = self.longest_wait(attempt).as_millis() as u64;
         let share = ((u128::from(longest_ms) + 1) * u128::from(random)) >> 64;
         Duration::from_millis(share as u64)
+    }
+}
+
+const fn same(one: Option<u64>, other: Option<u64>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => true,
+        _ => false,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{any::Any, fmt, marker::PhantomData};
 
+use serde::Serialize;
+
 use crate::{Data, Fault, Has, Machine, State, Timestamp, Verdict};
 
 /// What a step of state `S` returns: the move to a declared successor, or a fault.
@@ -14,38 +16,38 @@ pub type Step<S> = Result<Go<S>, Fault>;
 #[must_use = "a move does nothing unless the step returns it"]
 pub struct Go<S> {
     state: &'static str,
-    next: Box<dyn Successor>,
+    next: Box<dyn Any + Send>,
+    /// Writes `next`, whose type it knows, as data.
+    encode: fn(&dyn Any) -> Result<Data, Fault>,
     wake_at: Option<Timestamp>,
     from: PhantomData<fn() -> S>,
 }
 
-/// A state whose type is forgotten.
-trait Successor: Any + Send {
-    fn encode(&self) -> Result<Data, Fault>;
-}
-
-/// Of which machine a state is a state makes no difference to its data.
-impl<T: serde::Serialize + Send + 'static> Successor for T {
-    fn encode(&self) -> Result<Data, Fault> {
-        Data::encode(self)
+fn encode<T: Serialize + 'static>(next: &dyn Any) -> Result<Data, Fault> {
+    match next.downcast_ref::<T>() {
+        Some(next) => Data::encode(next),
+        None => unreachable!("a move keeps its successor and that type's encoder together"),
     }
 }
 
 /// Moves to `next` at once.
 ///
-/// Compiles only if `next`'s type is in the `type Next` of the state whose step returns it.
+/// Compiles only if `next`'s type is in the `type Next` of the state whose step returns it, once.
+/// A state that several machines share (`impl<M: Machine> State<M> for Upload`) says which of
+/// them it means when it moves to another such state: `go::<M, _, _, _>(next)`.
 ///
 /// # Errors
 ///
 /// None: the form is that of a step, so that a step can end with it.
-pub fn go<M, S, T, I>(next: T) -> Step<S>
+pub fn go<M, S, T, Place>(next: T) -> Step<S>
 where
     M: Machine,
     S: State<M>,
     T: State<M>,
-    S::Next: Has<T, I, S>,
+    S::Next: Has<T, Place, S>,
 {
-    Ok(Go { state: T::NAME, next: Box::new(next), wake_at: None, from: PhantomData })
+    let next: Box<dyn Any + Send> = Box::new(next);
+    Ok(Go { state: T::NAME, next, encode: encode::<T>, wake_at: None, from: PhantomData })
 }
 
 /// Moves to `next`, whose step runs no sooner than `at`. The move is durable at once; nothing
@@ -54,12 +56,12 @@ where
 /// # Errors
 ///
 /// As [`go`].
-pub fn go_at<M, S, T, I>(at: Timestamp, next: T) -> Step<S>
+pub fn go_at<M, S, T, Place>(at: Timestamp, next: T) -> Step<S>
 where
     M: Machine,
     S: State<M>,
     T: State<M>,
-    S::Next: Has<T, I, S>,
+    S::Next: Has<T, Place, S>,
 {
     go(next).map(|moved| Go { wake_at: Some(at), ..moved })
 }
@@ -81,15 +83,14 @@ impl<S> Go<S> {
     ///
     /// The move itself, if it goes to another state.
     pub fn take<T: 'static>(self) -> Result<T, Self> {
-        if !(&*self.next as &dyn Any).is::<T>() {
-            return Err(self);
+        match self.next.downcast() {
+            Ok(next) => Ok(*next),
+            Err(next) => Err(Go { next, ..self }),
         }
-        let next: Box<dyn Any> = self.next;
-        Ok(*next.downcast().unwrap_or_else(|_| unreachable!("its type was looked at above")))
     }
 
     pub(crate) fn into_verdict(self) -> Verdict {
-        match self.next.encode() {
+        match (self.encode)(&*self.next) {
             Ok(data) => Verdict::Go { state: self.state.to_owned(), data, wake_at: self.wake_at },
             Err(fault) => Verdict::Fault(fault),
         }

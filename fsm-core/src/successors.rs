@@ -4,6 +4,12 @@ use crate::{Machine, State, erased::Described};
 
 /// A tuple of states of machine `M`: up to 12 as a state's `Next`, up to 64 as a machine's
 /// `States`. Implemented for tuples here, and by nobody else.
+#[diagnostic::on_unimplemented(
+    message = "this is not a tuple of states of machine `{M}`",
+    label = "not a tuple of at most 64 states",
+    note = "states are listed as `(Freeze, Copy, Done)`, one alone as `(Done,)`, none as `()`",
+    note = "a machine has at most 64 states, and a state at most 12 successors"
+)]
 pub trait States<M: Machine>: sealed::Tuple {
     /// The states' names, in order.
     const NAMES: &'static [&'static str];
@@ -11,13 +17,13 @@ pub trait States<M: Machine>: sealed::Tuple {
     const DESCRIBED: &'static [Described<M>];
 }
 
-/// State `T` is in this tuple, at index `I`; `S` is the state whose successors these are.
+/// State `T` is in this tuple, at `Place`; `S` is the state whose successors these are.
 #[diagnostic::on_unimplemented(
     message = "undeclared transition from state `{S}` to state `{T}`",
     label = "`{T}` is not in the `type Next` of `{S}`",
-    note = "the declared successors are `{Self}`; add `{T}` to `type Next` or go elsewhere"
+    note = "the declared successors are `{Self}`; add `{T}` to `type Next` (12 at most) or go elsewhere"
 )]
-pub trait Has<T, I, S>: sealed::Tuple {}
+pub trait Has<T, Place, S>: sealed::Tuple {}
 
 /// The index of a state in a tuple.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What a state waits for before its step runs: data, in the graph.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,20 +17,25 @@ use serde::{Deserialize, Serialize};
 ///
 /// const APPROVAL: Wait = Wait::for_signals(&["approval"]).at_most(Duration::from_secs(3600));
 /// ```
+///
+/// A wait for nothing (no signal, or a time alone) is refused by [`check!`](crate::check!) and by
+/// [`Graph::validate`](crate::Graph::validate); to wait for a time there is
+/// [`go_at`](crate::go_at).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait {
-    signals: &'static [&'static str],
+    /// `None` if signals were never asked for: an empty list is a mistake.
+    signals: Option<&'static [&'static str]>,
     children: bool,
     at_most: Option<Duration>,
 }
 
 impl Wait {
     /// For nothing: the step runs at once.
-    pub const NONE: Wait = Wait { signals: &[], children: false, at_most: None };
+    pub const NONE: Wait = Wait { signals: None, children: false, at_most: None };
 
     /// For any one of the signals `names` ([`Signal::NAME`](crate::Signal::NAME)).
     pub const fn for_signals(names: &'static [&'static str]) -> Self {
-        Wait { signals: names, ..Wait::NONE }
+        Wait { signals: Some(names), ..Wait::NONE }
     }
 
     /// For the end of every child that the run has spawned.
@@ -53,16 +58,43 @@ impl Wait {
         self
     }
 
-    /// The wait as the graph keeps it; `None` if there is nothing to wait for.
+    /// The wait as the graph keeps it; `None` if the state does not wait.
     pub(crate) fn info(&self) -> Option<WaitInfo> {
-        let for_nothing = self.signals.is_empty() && !self.children;
-        (!for_nothing).then(|| WaitInfo {
-            signals: self.signals.iter().map(|&name| name.to_owned()).collect(),
+        (*self != Wait::NONE).then(|| WaitInfo {
+            signals: self.signals.unwrap_or_default().iter().map(|&name| name.to_owned()).collect(),
             children: self.children,
             at_most_ms: self.at_most.map(|at_most| at_most.as_millis() as u64),
         })
     }
+
+    pub(crate) const fn is_none(&self) -> bool {
+        self.signals.is_none() && !self.children && self.at_most.is_none()
+    }
+
+    /// What is wrong with the wait, if anything is.
+    pub(crate) const fn mistake(&self) -> Option<&'static str> {
+        let Some(signals) = self.signals else {
+            let for_a_time_alone = !self.children && self.at_most.is_some();
+            return if for_a_time_alone { Some(FOR_A_TIME_ALONE) } else { None };
+        };
+        if signals.is_empty() {
+            return Some(FOR_NO_SIGNAL);
+        }
+        let mut i = 0;
+        while i < signals.len() {
+            if signals[i].is_empty() {
+                return Some(NAMELESS_SIGNAL);
+            }
+            i += 1;
+        }
+        None
+    }
 }
+
+const FOR_A_TIME_ALONE: &str =
+    "it waits for nothing but a time; move to it with `go_at`, which waits for a time";
+const FOR_NO_SIGNAL: &str = "it waits for a signal and names none";
+const NAMELESS_SIGNAL: &str = "it waits for a signal with an empty name";
 
 /// A [`Wait`] as part of a [`Graph`](crate::Graph).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,5 +115,34 @@ impl WaitInfo {
     /// The longest wait.
     pub fn at_most(&self) -> Option<Duration> {
         self.at_most_ms.map(Duration::from_millis)
+    }
+
+    /// What is wrong with the wait, if anything is.
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
+        if self.signals.is_empty() && !self.children {
+            return Some("it waits for nothing");
+        }
+        self.signals.iter().any(String::is_empty).then_some(NAMELESS_SIGNAL)
+    }
+}
+
+/// For people, as part of a sentence: `approval or all children, at most 90 min`.
+impl fmt::Display for WaitInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let children = self.children.then_some("all children");
+        for (index, awaited) in self.signals.iter().map(String::as_str).chain(children).enumerate()
+        {
+            let separator = if index == 0 { "" } else { " or " };
+            write!(f, "{separator}{awaited}")?;
+        }
+        match self.at_most_ms {
+            None => Ok(()),
+            Some(ms) if ms > 0 && ms % 3_600_000 == 0 => {
+                write!(f, ", at most {} h", ms / 3_600_000)
+            }
+            Some(ms) if ms > 0 && ms % 60_000 == 0 => write!(f, ", at most {} min", ms / 60_000),
+            Some(ms) if ms % 1_000 == 0 => write!(f, ", at most {} s", ms / 1_000),
+            Some(ms) => write!(f, ", at most {ms} ms"),
+        }
     }
 }

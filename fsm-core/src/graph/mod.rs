@@ -4,7 +4,10 @@ mod render;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cancel, Ending, Machine, Retry, State, States, WaitInfo, check::closure};
+use crate::{
+    Cancel, Ending, Machine, Retry, State, States, WaitInfo,
+    check::{closure, name_mistake},
+};
 
 /// A machine's graph: names, docs, edges and policies.
 ///
@@ -118,7 +121,8 @@ impl Graph {
     }
 
     /// Checks what [`check!`](crate::check!) checks at compile time, for a graph that came over a
-    /// boundary from code that no Rust compiler has seen.
+    /// boundary from code that no Rust compiler has seen. A state may have more than 12
+    /// successors there: that limit is one of Rust's tuples.
     ///
     /// # Errors
     ///
@@ -127,6 +131,9 @@ impl Graph {
         let wrong = |state: &str, what| {
             Err(GraphError { machine: self.machine.clone(), state: state.to_owned(), what })
         };
+        if name_mistake(&self.machine).is_some() {
+            return wrong("", "the machine's name is empty or holds a control character");
+        }
         if self.states.len() > 64 {
             return wrong("", "a machine has at most 64 states");
         }
@@ -136,14 +143,24 @@ impl Graph {
         };
         let mut successors = [0u64; 64];
         for (index, state) in self.states.iter().enumerate() {
-            if state.name.is_empty() {
-                return wrong("", "a state has an empty name");
+            if name_mistake(&state.name).is_some() {
+                return wrong(
+                    &state.name,
+                    "a state has an empty name or one with a control character",
+                );
             }
             if find(&state.name) != Some(index) {
                 return wrong(&state.name, "two states have this name");
             }
             if state.next.is_empty() != state.ending.is_some() {
                 return wrong(&state.name, "a terminal state, and no other, has an ending");
+            }
+            if state.next.is_empty() && state.wait.is_some() {
+                return wrong(&state.name, "a terminal state waits, but no step runs there");
+            }
+            let wait_mistake = state.wait.as_ref().and_then(WaitInfo::mistake);
+            if let Some(mistake) = wait_mistake.or(state.retry.mistake()) {
+                return wrong(&state.name, mistake);
             }
             for next in &state.next {
                 match find(next) {

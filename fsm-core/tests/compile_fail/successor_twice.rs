@@ -1,4 +1,4 @@
-use fsm_core::{Machine, State, check};
+use fsm_core::{Context, Machine, State, Step, check, go};
 use serde::{Deserialize, Serialize};
 
 struct Backup;
@@ -17,6 +17,10 @@ struct Freeze;
 impl State<Backup> for Freeze {
     const NAME: &'static str = "freeze";
     type Next = (Done, Done);
+
+    async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
+        go(Done)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
