@@ -26,10 +26,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod append;
+mod chain;
 mod error;
 mod journal;
+mod prune;
+mod schema;
+mod sealed;
 mod store;
+mod work;
 mod worker;
+mod writer;
 
 pub use self::{journal::SqliteJournal, store::Store};
 pub use rusqlite;
