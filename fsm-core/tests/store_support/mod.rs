@@ -33,6 +33,8 @@ pub(crate) fn record(run: &str, seq: u64, body: Body) -> Record {
 
 /// The run's `seq`th entry, with `bytes` of data, which say the number.
 pub(crate) fn enter_with(run: &str, seq: u64, bytes: usize) -> Record {
+    let number = seq.to_string();
+    let zeros = "0".repeat(bytes.saturating_sub(number.len()));
     let body = Body::Enter {
         entry: seq,
         machine: "job".to_owned(),
@@ -40,7 +42,7 @@ pub(crate) fn enter_with(run: &str, seq: u64, bytes: usize) -> Record {
         origin: "tests 1".to_owned(),
         graph: "graph".to_owned(),
         state: "work".to_owned(),
-        data: Data::from_bytes(format!("{seq:0bytes$}").into_bytes()),
+        data: Data::from_bytes((zeros + &number).into_bytes()),
         wake_at: None,
         carried: Box::default(),
     };
@@ -93,4 +95,17 @@ impl Dice {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+}
+
+/// Keeps the writer's thread busy until the sender is used or dropped.
+pub(crate) fn block(store: &Store) -> std::sync::mpsc::Sender<()> {
+    let (release, blocked) = std::sync::mpsc::channel();
+    let (begun, begins) = std::sync::mpsc::channel();
+    drop(store.write(move |_| {
+        let _ = begun.send(());
+        let _ = blocked.recv();
+        Ok::<_, JournalError>(())
+    }));
+    begins.recv().unwrap();
+    release
 }
