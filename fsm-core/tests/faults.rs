@@ -5,7 +5,7 @@
 
 mod store_support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fsm_core::{
     Journal, Page,
@@ -210,15 +210,31 @@ fn when_there_is_space_again_the_same_append_works() {
     });
 }
 
+/// Syncs wait while there is one.
+struct Gate(PathBuf);
+
+impl Gate {
+    fn shut() -> Self {
+        let gate = PathBuf::from(std::env::var_os("SHIM_GATE").unwrap());
+        std::fs::write(&gate, "").unwrap();
+        Gate(gate)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
 /// Not a test of its own: appends while the disk stands still.
 #[test]
 #[ignore = "the child process of `nothing_is_acknowledged_before_its_sync_returns`"]
 fn child_whose_disk_stands_still() {
     let journal = open(&file()).unwrap();
     append(&journal, enter(RUN, 1)).unwrap();
-    let gate = std::env::var_os("SHIM_GATE").unwrap();
-    let waiting = Path::new(&gate).with_extension("gate.waiting");
-    std::fs::write(&gate, "").unwrap();
+    let gate = Gate::shut();
+    let waiting = gate.0.with_extension("gate.waiting");
     let mut second = journal.append(vec![enter(RUN, 2)]);
     while !waiting.exists() {
         std::thread::yield_now();
@@ -231,7 +247,7 @@ fn child_whose_disk_stands_still() {
         assert_eq!(block_on(journal.list(Page::default())).unwrap().len(), 1);
         assert_eq!(block_on(journal.unfinished(None, 10)).unwrap().len(), 1);
     }
-    std::fs::remove_file(&gate).unwrap();
+    drop(gate);
     block_on(second).unwrap();
     block_on(third).unwrap();
     assert_eq!(check_history(&journal, RUN), 3);

@@ -107,7 +107,7 @@ fn deeds() -> impl Strategy<Value = Deed> {
         (prop::option::of(0..40u64), prop::option::of(0..4usize), prop::option::of(0..5u64));
     prop_oneof![
         12 => prop::collection::vec(append, 1..4).prop_map(Deed::Append),
-        1 => retention.prop_map(|(age, count, records)| {
+        3 => retention.prop_map(|(age, count, records)| {
             let mut retention = Retention::default();
             if let Some(age) = age {
                 retention = retention.finished_for(Duration::from_millis(age));
@@ -275,7 +275,7 @@ impl Both {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_journals_say_the_same(deeds in prop::collection::vec(deeds(), 1..30)) {

@@ -197,6 +197,21 @@ fn a_run_that_is_started_again_under_a_forgotten_name_begins_anew() {
 }
 
 #[test]
+fn a_child_is_not_forgotten_before_its_parent_has_ended() {
+    let kept = Kept::new();
+    kept.enter("parent", 1, 1);
+    let mut first = enter("child", 1);
+    let Body::Enter { carried, .. } = &mut first.body else { unreachable!() };
+    carried.parent = Some(id("parent"));
+    block_on(kept.journal.append(vec![first])).unwrap();
+    kept.end("child", 2);
+    let all = Retention::default().finished_count(0).finished_for(Duration::ZERO);
+    assert_eq!(kept.prune(all), Pruned::default());
+    kept.end("parent", 2);
+    assert_eq!(kept.prune(all).runs, 2);
+}
+
+#[test]
 fn a_damaged_run_is_not_shortened_and_keeps_nobody_from_it() {
     let kept = Kept::new();
     for run in ["damaged", "whole"] {
