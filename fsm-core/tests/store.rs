@@ -259,7 +259,7 @@ fn people_read_runs_and_history() {
         columns("runs"),
         [
             "run", "machine", "version", "origin", "status", "state", "entry", "data", "fault",
-            "updated"
+            "updated", "parent", "wake"
         ]
     );
     assert_eq!(columns("history"), ["run", "seq", "at", "kind", "state", "body"]);
@@ -307,7 +307,9 @@ fn a_damaged_record_quarantines_its_run_alone() {
     process.die();
     let Medium::Sqlite(directory) = &medium else { unreachable!() };
     let connection = rusqlite::Connection::open(directory.path().join("state.db")).unwrap();
-    connection.execute("UPDATE fsm_record SET body = '{' WHERE run = 'damaged'", []).unwrap();
+    let of_it = "run_id = (SELECT id FROM fsm_run WHERE run = 'damaged')";
+    let sql = format!("UPDATE fsm_record SET body = '{{' WHERE {of_it}");
+    assert_eq!(connection.execute(&sql, []).unwrap(), 1);
     drop(connection);
 
     let process = Process::start(&medium).with(Job, &world);

@@ -10,7 +10,8 @@ pub(super) fn kind(error: &Error) -> JournalErrorKind {
         // What was read has another form than what was written.
         Error::FromSqlConversionFailure(..)
         | Error::InvalidColumnType(..)
-        | Error::IntegralValueOutOfRange(..) => return JournalErrorKind::Damaged,
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..) => return JournalErrorKind::Damaged,
         _ => {}
     }
     match error.sqlite_error_code() {

@@ -4,8 +4,13 @@
 //! with `synchronous=FULL`, read back and checked at open. Whatever is queued while a commit is
 //! on its way to the disk becomes the next transaction, so many writers share one sync.
 //!
+//! After a write or a sync that failed nothing is acknowledged until the store is opened again
+//! ([`JournalErrorKind::Poisoned`](crate::JournalErrorKind::Poisoned)); a full disk alone
+//! ([`JournalErrorKind::Full`](crate::JournalErrorKind::Full)) costs what was in that transaction,
+//! and the same write may succeed later.
+//!
 //! **How.** SQLite has one writer at a time anyway; giving it one thread replaces lock contention
-//! by a queue. Each job runs inside a savepoint, so that one that fails leaves no trace and does
+//! by a queue. Lent work runs inside a savepoint, so that what fails leaves no trace and does
 //! not fail its neighbours. Reads have a thread and a connection of their own and never wait for
 //! a sync.
 //!
@@ -26,10 +31,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod append;
+mod chain;
 mod error;
 mod journal;
+mod prune;
+mod schema;
+mod sealed;
 mod store;
+mod work;
 mod worker;
+mod writer;
 
 pub use self::{journal::SqliteJournal, store::Store};
 pub use rusqlite;

@@ -7,11 +7,15 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use futures::channel::oneshot;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
     error::about,
+    sealed::Sealed,
+    work::{Work, dropped, read_loop},
     worker::{Worker, block_on},
+    writer::{Counters, Job, Writer},
 };
 use crate::{JournalError, JournalErrorKind};
 
@@ -29,8 +33,11 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
-    writer: Worker,
-    reader: Worker,
+    counters: Arc<Counters>,
+    // Dropped in this order: the connection that closes last must be one that can write, so that
+    // nothing but the file itself is left behind.
+    reader: Worker<Work>,
+    writer: Worker<Job>,
 }
 
 impl Store {
@@ -56,16 +63,16 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reading = Connection::open_with_flags(path, flags).map_err(unusable)?;
         reading.busy_timeout(std::time::Duration::from_secs(10)).map_err(unusable)?;
-        let store = Store {
-            inner: Arc::new(Inner {
-                path: path.to_owned(),
-                writer: Worker::writer(connection).map_err(storage)?,
-                reader: Worker::reader(reading).map_err(storage)?,
-            }),
-        };
+        let counters = Arc::new(Counters::default());
+        let mut writer = Writer::new(connection, Arc::clone(&counters)).map_err(unusable)?;
+        let writer = Worker::spawn("mercury-store", move |queue| writer.run(&queue));
+        let reader = Worker::spawn("mercury-store-read", move |queue| read_loop(&reading, &queue));
+        let (reader, writer) = (reader.map_err(storage)?, writer.map_err(storage)?);
+        let inner = Inner { path: path.to_owned(), counters, reader, writer };
+        let store = Store { inner: Arc::new(inner) };
         store.migrate(
             "store",
-            &["CREATE TABLE IF NOT EXISTS schema_version (
+            &["CREATE TABLE schema_version (
                    owner TEXT PRIMARY KEY, version INTEGER NOT NULL
                ) STRICT, WITHOUT ROWID"],
         )?;
@@ -91,17 +98,13 @@ impl Store {
         steps: &'static [&'static str],
     ) -> Result<(), JournalError> {
         block_on(self.write(move |tx| {
-            let seen = if owner == "store" {
-                0
-            } else {
-                let mut select =
-                    tx.prepare("SELECT version FROM schema_version WHERE owner = ?1")?;
-                let mut rows = select.query([owner])?;
-                rows.next()?.map_or(Ok(0), |row| row.get::<_, usize>(0))?
-            };
+            let seen = version(tx, owner)?;
             if seen > steps.len() {
                 let subject = format!("tables of `{owner}`, version {seen}");
                 return Err(JournalError::new(JournalErrorKind::Unsupported, subject));
+            }
+            if seen == steps.len() {
+                return Ok(());
             }
             for step in &steps[seen..] {
                 tx.execute_batch(step)?;
@@ -128,15 +131,18 @@ impl Store {
     /// # Cancel safety
     ///
     /// The work is queued at once and is done although the future was dropped.
-    pub fn write<T, E>(
+    pub fn write<T, E, F>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+        work: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static + use<T, E, F>
     where
         T: Send + 'static,
         E: From<JournalError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        self.inner.writer.run(work)
+        let (work, result) = Work::new(work);
+        self.inner.writer.send(Job::Work(work));
+        result
     }
 
     /// Runs `work` on the reader's thread, over what is committed.
@@ -148,21 +154,63 @@ impl Store {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub fn read<T, E>(
+    pub fn read<T, E, F>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+        work: F,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static + use<T, E, F>
     where
         T: Send + 'static,
         E: From<JournalError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        self.inner.reader.run(work)
+        let (work, result) = Work::new(work);
+        self.inner.reader.send(work);
+        result
+    }
+
+    /// Writes `records`, all or none.
+    pub(super) fn append(
+        &self,
+        records: Vec<Sealed>,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
+        self.ask(|done| Job::Append { records, done })
+    }
+
+    /// Brings what the write-ahead log holds into the file itself, as far as nobody reads older
+    /// pages. The store does that by itself from time to time; what was acknowledged is durable
+    /// either way.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Full`] if there is no space for it, which harms nothing;
+    /// [`JournalErrorKind::Storage`] if writing failed, after which nothing is acknowledged any
+    /// more.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is done although the future was dropped.
+    pub fn checkpoint(
+        &self,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
+        self.ask(|done| Job::Checkpoint { done })
+    }
+
+    fn ask<J>(
+        &self,
+        job: J,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<J>
+    where
+        J: FnOnce(oneshot::Sender<Result<(), JournalError>>) -> Job,
+    {
+        let (done, result) = oneshot::channel();
+        self.inner.writer.send(job(done));
+        async move { result.await.unwrap_or_else(|_| Err(dropped())) }
     }
 
     /// Transactions committed, and pieces of work that shared them.
     pub fn commits(&self) -> (u64, u64) {
-        let counters = &self.inner.writer.counters;
-        (counters.transactions.load(Ordering::Relaxed), counters.jobs.load(Ordering::Relaxed))
+        let Counters { transactions, jobs } = &*self.inner.counters;
+        (transactions.load(Ordering::Relaxed), jobs.load(Ordering::Relaxed))
     }
 }
 
@@ -183,9 +231,7 @@ fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<
         let subject = subject("another program's file");
         return Ok(Err(JournalError::new(JournalErrorKind::Unsupported, subject)));
     }
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    if mode != "wal" {
+    if write_ahead(connection)? != "wal" {
         let subject = subject("this file system does not support write-ahead logging");
         return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
     }
@@ -200,6 +246,28 @@ fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     Ok(Ok(()))
+}
+
+/// How many steps of `owner` the file has seen.
+fn version(tx: &Connection, owner: &str) -> rusqlite::Result<usize> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'";
+    if !tx.prepare(sql)?.exists([])? {
+        return Ok(0);
+    }
+    let mut select = tx.prepare("SELECT version FROM schema_version WHERE owner = ?1")?;
+    let mut rows = select.query([owner])?;
+    rows.next()?.map_or(Ok(0), |row| row.get(0))
+}
+
+/// Asks for a write-ahead log. Answers which kind of log there is.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let mut pragma = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = pragma.query([])?;
+    let mode = rows.next()?.map_or(Ok(String::new()), |row| row.get(0))?;
+    // SQLite answers before it has written that to the file: only the last step fails if it
+    // cannot.
+    while rows.next()?.is_some() {}
+    Ok(mode)
 }
 
 impl fmt::Debug for Store {
