@@ -7,6 +7,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tracing::Instrument;
 
 use crate::{
     Cancellation, Child, Data, Effect, EffectLog, Fault, Machine, Outcome, Pending, RunId, Signal,
@@ -252,7 +253,7 @@ impl<'c, M: Machine> Context<'c, M> {
         if let Some(result) = self.recorded(name) {
             return result.decode();
         }
-        let value = f(Effect { key: self.key(name), maybe_ran: false }).await?;
+        let value = self.run_effect(name, false, f).await?;
         self.record(name, &value)?;
         Ok(value)
     }
@@ -285,9 +286,20 @@ impl<'c, M: Machine> Context<'c, M> {
             self.port.intent(name).await?;
             self.intents.push(name.to_owned());
         }
-        let value = f(Effect { key: self.key(name), maybe_ran }).await?;
+        let value = self.run_effect(name, maybe_ran, f).await?;
         self.record(name, &value)?;
         Ok(value)
+    }
+
+    async fn run_effect<T, F, Fut>(&self, name: &str, maybe_ran: bool, f: F) -> Result<T, Fault>
+    where
+        F: FnOnce(Effect) -> Fut,
+        Fut: Future<Output = Result<T, Fault>>,
+    {
+        let key = self.key(name);
+        let span = tracing::debug_span!("effect", name, key);
+        // What `f` does before its future is first polled belongs to the effect too.
+        async { f(Effect { key, maybe_ran }).await }.instrument(span).await
     }
 
     fn recorded(&self, name: &str) -> Option<&Data> {

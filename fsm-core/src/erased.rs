@@ -112,6 +112,9 @@ pub enum Verdict {
     Again,
     /// The step did not do its work.
     Fault(Fault),
+    /// The machine cannot read the state: its data are of another form, or it has no such state.
+    /// Nothing was done; the run is quarantined.
+    Unreadable(Fault),
 }
 
 impl From<Fault> for Outcome {
@@ -129,7 +132,7 @@ pub trait Erased<H>: Send + Sync {
     fn graph(&self) -> Graph;
 
     /// Performs `call`. A state that the machine does not have, and data that it cannot read, are
-    /// faults; a panic is the caller's to contain.
+    /// [`Verdict::Unreadable`]; a panic is the caller's to contain.
     fn step<'a>(
         &'a self,
         call: StepCall,
@@ -159,7 +162,8 @@ impl<M: Machine> Erased<M::Host> for M {
         let states = <M::States as States<M>>::DESCRIBED;
         let Some(state) = states.iter().find(|state| state.name == call.state) else {
             let message = format!("machine `{}` has no state `{}`", M::NAME, call.state);
-            return Box::pin(async { Fault::permanent("state.unknown", message).into() });
+            let unknown = Verdict::Unreadable(Fault::permanent("state.unknown", message));
+            return Box::pin(async { unknown.into() });
         };
         match call.kind {
             StepKind::Run => Box::pin(async move {
@@ -271,14 +275,14 @@ impl<M: Machine> Described<M> {
                 Box::pin(async move {
                     match data.decode::<S>() {
                         Ok(state) => verdict(state.run(machine, context).await),
-                        Err(fault) => Verdict::Fault(fault),
+                        Err(fault) => Verdict::Unreadable(fault),
                     }
                 })
             },
             edge: |data, kind| {
                 let state = match data.decode::<S>() {
                     Ok(state) => state,
-                    Err(fault) => return Verdict::Fault(fault),
+                    Err(fault) => return Verdict::Unreadable(fault),
                 };
                 match kind {
                     StepKind::Run => Verdict::Again,

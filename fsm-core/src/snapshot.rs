@@ -32,8 +32,13 @@ pub struct RunSnapshot {
     pub entry: u64,
     /// Since when its step may run: the entry, or the time that it was to wait for.
     pub due: Timestamp,
+    /// Since when the time of all its attempts is counted: as `due`, until an operator lets it
+    /// continue.
+    pub counted_from: Timestamp,
     /// Failed attempts at this entry.
     pub attempts: u32,
+    /// When the last of them failed.
+    pub failed_at: Option<Timestamp>,
     /// The state's step runs no sooner than this.
     pub wake_at: Option<Timestamp>,
     /// What is known of this entry's effects.
@@ -101,7 +106,9 @@ impl RunSnapshot {
             data: Data::default(),
             entry: 0,
             due: first.at,
+            counted_from: first.at,
             attempts: 0,
+            failed_at: None,
             wake_at: None,
             effects: Vec::new(),
             carried: Box::default(),
@@ -149,7 +156,8 @@ impl RunSnapshot {
                 (self.state, self.data, self.wake_at) = (state, data, wake_at);
                 self.carried = carried;
                 self.due = wake_at.map_or(record.at, |at| at.max(record.at));
-                self.attempts = 0;
+                self.counted_from = self.due;
+                (self.attempts, self.failed_at) = (0, None);
                 self.effects.clear();
                 self.status = self.standing();
             }
@@ -161,7 +169,7 @@ impl RunSnapshot {
                 self.effects.push(EffectLog { name: effect, result: Some(data) });
             }
             Body::Attempt { attempt, next_at, .. } => {
-                self.attempts = attempt;
+                (self.attempts, self.failed_at) = (attempt, Some(record.at));
                 self.wake_at = Some(next_at);
             }
             Body::Cancel { reason } => self.ask_to_stop(reason),
@@ -176,8 +184,12 @@ impl RunSnapshot {
             Body::Resume | Body::Redrive => {
                 self.carried.paused = None;
                 self.status = Status::Active;
-                self.attempts = 0;
-                self.wake_at = None;
+                // A time that its author chose still counts; the wait for an attempt does not.
+                if self.failed_at.is_some() {
+                    self.wake_at = None;
+                }
+                (self.attempts, self.failed_at) = (0, None);
+                self.counted_from = self.due.max(record.at);
             }
             Body::Signal(signal) => self.hear(signal),
             Body::ChildEnded { run, end } => {

@@ -100,11 +100,10 @@ impl Drive {
                 .collect();
         }
         let total = state.retry.total_limit().map(|limit| {
-            let left = (self.snapshot.due + limit).since(now);
-            (left.min(limit), Limit::State)
+            let left = (self.snapshot.counted_from + limit).since(now);
+            // The first attempt gets its time however late it begins.
+            (if left.is_zero() { limit } else { left.min(limit) }, Limit::State)
         });
-        // The first attempt gets its time however late it begins.
-        let total = total.filter(|(left, _)| !left.is_zero());
         let limits = attempt.into_iter().chain(total);
         let mut limits: Vec<_> =
             limits.map(|(left, limit)| (Deadline::after(now, left), limit)).collect();
@@ -147,7 +146,7 @@ impl Drive {
                 }
                 Some(command) => self.serve(command).await?,
                 None => match expired(&mut limits, environment.now()) {
-                    Some(Limit::Run) => self.write(vec![Body::Deadline]).await?,
+                    Some(Limit::Run) => self.expire().await?,
                     Some(limit) => return Ok(Some(out_of_time(limit).into())),
                     None => {}
                 },
@@ -185,11 +184,16 @@ async fn sleep(environment: &dyn Environment, until: Option<Timestamp>) {
     }
 }
 
+/// What a state fails with that has taken too long. The wait before a next attempt would end too
+/// late, so there is none.
+pub(super) fn state_timeout() -> Fault {
+    Fault::retryable("state.timeout", "the state took too long")
+}
+
 fn out_of_time(limit: Limit) -> Fault {
     match limit {
         Limit::Attempt => Fault::retryable("attempt.timeout", "the attempt took too long"),
-        // The wait before a next attempt would end too late, so there is none.
-        Limit::State => Fault::retryable("state.timeout", "the state took too long"),
+        Limit::State => state_timeout(),
         Limit::Grace | Limit::Run => Fault::cancelled(),
     }
 }

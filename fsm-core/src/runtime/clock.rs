@@ -35,8 +35,43 @@ impl Clock {
     }
 }
 
+/// The clock's task. Should the executor drop it, the next timer starts another one.
+struct Running {
+    inner: Arc<Inner>,
+    held: bool,
+}
+
+impl Running {
+    async fn keep_time(mut self) {
+        self.inner.keep_time().await;
+        self.held = false;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.held {
+            self.inner.clock.state().running = false;
+        }
+    }
+}
+
 impl Inner {
-    /// To be called after a timer was set, or all were let go.
+    /// To be called after a run was put aside at the time `now`; `first` says that its timer comes
+    /// before all others.
+    pub(super) fn put_aside(self: &Arc<Self>, now: Timestamp, first: bool) {
+        let running = {
+            let mut clock = self.clock.state();
+            // A clock that is set back behind this is noticed although it slept meanwhile.
+            clock.seen = clock.seen.max(now);
+            clock.running
+        };
+        if first || !running {
+            self.timers_changed();
+        }
+    }
+
+    /// To be called after another timer came to be the first one, or all were let go.
     pub(super) fn timers_changed(self: &Arc<Self>) {
         let (waker, start) = {
             let mut clock = self.clock.state();
@@ -48,12 +83,14 @@ impl Inner {
             waker.wake();
         }
         if start {
-            self.environment.spawn(Box::pin(Arc::clone(self).keep_time()));
+            // Held from now on: the executor may drop the task before it begins.
+            let running = Running { inner: Arc::clone(self), held: true };
+            self.environment.spawn(Box::pin(running.keep_time()));
         }
     }
 
     /// Wakes each run when its time comes, until no run waits for time.
-    async fn keep_time(self: Arc<Self>) {
+    async fn keep_time(self: &Arc<Self>) {
         loop {
             let now = self.environment.now();
             let set_back = {

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use futures::channel::mpsc;
 
 use super::{
-    RuntimeError,
+    RuntimeError, RuntimeErrorKind,
+    attend::state_timeout,
     command::Command,
     cue::{Cue, Next},
-    due::{Due, Later, due, is_cancelled},
+    due::{Due, Later, due, is_cancelled, is_out_of_time},
+    family::Birth,
     inner::{Inner, Registered, Settled},
     permit::Permit,
 };
 use crate::{
-    Body, Class, Data, EffectLog, End, Ending, Fault, Outcome, Record, RunEvent, RunSnapshot,
-    StateInfo, StepKind, Timestamp, Verdict,
+    Body, Carried, Class, Data, EffectLog, End, Ending, Fault, JournalErrorKind, Outcome, Record,
+    RunEvent, RunSnapshot, StateInfo, StepKind, Timestamp, Verdict,
 };
+
+const CONFLICT: RuntimeErrorKind = RuntimeErrorKind::Journal(JournalErrorKind::Conflict);
 
 /// Why a task ends before its run does.
 pub(super) enum Halt {
@@ -60,15 +64,19 @@ impl Drive {
 
     pub(super) async fn until_end(&mut self) -> Result<End, Halt> {
         self.inner.table().quarantined.remove(&self.snapshot.run);
+        self.look_at_wait();
         self.meet_children().await?;
         loop {
+            if let Some(end) = self.snapshot.end() {
+                return Ok(end);
+            }
             self.serve_queued().await?;
             // A step that is ready at once must not keep the thread, and whoever has just heard
             // of the run may want to say something before it goes on.
             yield_once().await;
             self.serve_queued().await?;
-            if let Some(end) = self.snapshot.end() {
-                return Ok(end);
+            if self.has_ended() {
+                continue;
             }
             let machine = Arc::clone(&self.registered.machine);
             let Some(state) = machine.graph().state(&self.snapshot.state) else {
@@ -79,13 +87,16 @@ impl Drive {
                 return self.finish(ending, None).await;
             }
             match due(&self.snapshot, state, &self.cue, self.inner.environment.now()) {
-                Due::Deadline => self.write(vec![Body::Deadline]).await?,
+                Due::Deadline => self.expire().await?,
                 Due::CancelChildren => self.cancel_children().await?,
                 Due::Later(later) => self.park(later).await?,
                 Due::Cancel => {
                     self.cancel_children().await?;
                     let outcome = self.call(StepKind::Cancel, state).await?;
                     self.record(StepKind::Cancel, outcome, state).await?;
+                }
+                Due::Call if !self.cue.is_exhausted() && self.is_out_of_time(state) => {
+                    self.failed(StepKind::Run, state, state_timeout()).await?;
                 }
                 Due::Call => {
                     if matches!(self.cue.next, Next::Run) && !self.enter_lane().await? {
@@ -100,6 +111,26 @@ impl Drive {
         }
     }
 
+    /// What the journal shows to have waited until now was not interrupted.
+    fn look_at_wait(&mut self) {
+        let graph = self.registered.machine.graph();
+        let state = graph.state(&self.snapshot.state).filter(|state| state.ending.is_none());
+        let Some(state) = state.filter(|_| matches!(self.cue.next, Next::Interrupted)) else {
+            return;
+        };
+        let now = self.inner.environment.now();
+        if !self.has_ended()
+            && let Due::Later(Later { untouched: true, .. }) =
+                due(&self.snapshot, state, &self.cue, now)
+        {
+            self.cue.next = Next::Run;
+        }
+    }
+
+    fn is_out_of_time(&self, state: &StateInfo) -> bool {
+        is_out_of_time(&self.snapshot, state, self.inner.environment.now())
+    }
+
     /// Puts the run aside until `later`, unless somebody asks something of it right now.
     async fn park(&mut self, later: Later) -> Result<(), Halt> {
         if later.untouched {
@@ -110,9 +141,7 @@ impl Drive {
         let settled = self.inner.settle(&self.snapshot.run, &mut self.inbox, |table, run| {
             first = table.park(run, lane, later, std::mem::take(cue));
         });
-        if first {
-            self.inner.timers_changed();
-        }
+        self.inner.put_aside(self.inner.environment.now(), first);
         self.settled(settled).await
     }
 
@@ -159,12 +188,13 @@ impl Drive {
             }
             Verdict::Go { state: next, data, wake_at } => {
                 if self.registered.machine.graph().allows(&state.name, &next) {
+                    let carried = self.taken_along(&kind, &taken, state);
+                    let moved = Move { next, data, wake_at, carried };
                     match self.births(spawned) {
-                        Ok(births) => {
-                            self.leave(&kind, &taken, state);
-                            let moved = Move { next, data, wake_at };
-                            return self.enter(moved, effects, births).await;
-                        }
+                        Ok(births) => match self.enter(moved, &effects, births).await? {
+                            None => return Ok(()),
+                            Some(fault) => fault,
+                        },
                         Err(fault) => fault,
                     }
                 } else {
@@ -173,15 +203,27 @@ impl Drive {
                     Fault::bug("state.undeclared", text)
                 }
             }
-            Verdict::Fault(fault) => fault,
+            // The input of a run is its starter's; all else was written by a machine, which can be
+            // there again.
+            Verdict::Unreadable(fault) if !self.is_own_input() => {
+                return Err(Halt::Quarantined(fault.to_string()));
+            }
+            Verdict::Unreadable(fault) | Verdict::Fault(fault) => fault,
         };
         self.write(effects).await?;
         self.failed(kind, state, fault).await
     }
 
-    /// Lets go of what the run does not take along to the next state.
-    fn leave(&mut self, kind: &StepKind, taken: &[String], state: &StateInfo) {
-        let carried = &mut self.snapshot.carried;
+    /// Whether the state's data are what this very machine was started with.
+    fn is_own_input(&self) -> bool {
+        let RunSnapshot { entry, graph, origin, .. } = &self.snapshot;
+        let registered = &self.registered;
+        *entry == 1 && *graph == registered.fingerprint && *origin == registered.origin
+    }
+
+    /// What the run takes along to the next state.
+    fn taken_along(&self, kind: &StepKind, taken: &[String], state: &StateInfo) -> Box<Carried> {
+        let mut carried = self.snapshot.carried.clone();
         if *kind == StepKind::Cancel {
             // A request is delivered once: its edge settles it.
             carried.cancel = None;
@@ -190,6 +232,7 @@ impl Drive {
         if state.wait.as_ref().is_some_and(|wait| wait.children) {
             carried.children.retain(|child| child.end.is_none());
         }
+        carried
     }
 
     /// Decides what follows a call that did not lead to another state.
@@ -244,8 +287,10 @@ impl Drive {
         }
         let drawn = state.retry.jittered_wait(attempt, self.inner.environment.random());
         let next_at = now + fault.wait().map_or(drawn, |least| drawn.max(least));
-        let in_time =
-            state.retry.total_limit().is_none_or(|limit| next_at < self.snapshot.due + limit);
+        let in_time = state
+            .retry
+            .total_limit()
+            .is_none_or(|limit| next_at < self.snapshot.counted_from + limit);
         in_time.then_some((attempt, next_at))
     }
 
@@ -259,16 +304,18 @@ impl Drive {
         }
     }
 
-    /// Moves to the next state, durably; the children that are born with the move are, too.
+    /// Moves to the next state, durably, together with the children that are born with the move.
+    /// Answers with the fault of a step whose children cannot be born.
     async fn enter(
         &mut self,
-        Move { next, data, wake_at }: Move,
-        mut bodies: Vec<Body>,
-        births: Vec<Record>,
-    ) -> Result<(), Halt> {
+        Move { next, data, wake_at, mut carried }: Move,
+        effects: &[Body],
+        births: Vec<Birth>,
+    ) -> Result<Option<Fault>, Halt> {
         let graph = self.registered.machine.graph();
         let entry = self.snapshot.entry + 1;
-        let children: Vec<_> = births.iter().map(|birth| birth.run.clone()).collect();
+        carried.children.extend(births.iter().map(|birth| birth.child.clone()));
+        let mut bodies = effects.to_vec();
         bodies.push(Body::Enter {
             entry,
             machine: graph.machine.clone(),
@@ -278,18 +325,28 @@ impl Drive {
             state: next.clone(),
             data,
             wake_at,
-            carried: self.snapshot.carried.clone(),
+            carried,
         });
         // Entering a terminal state and ending are one durable write.
         let ending = graph.state(&next).and_then(|state| state.ending);
         if let Some(ending) = ending {
             bodies.push(Body::End { ending, fault: None });
         }
-        self.append(bodies, births).await?;
+        let firsts = births.iter().map(|birth| birth.first.clone()).collect();
+        if let Err(halt) = self.append(bodies, firsts).await {
+            let is_conflict = matches!(&halt, Halt::Journal(error) if error.kind() == CONFLICT);
+            return match is_conflict {
+                true => self.taken(&births).await?.map_or(Err(halt), |fault| Ok(Some(fault))),
+                false => Err(halt),
+            };
+        }
         self.cue = Cue::default();
         tracing::debug!(state = next, entry, "entered");
         self.inner.tell(&self.snapshot.run, RunEvent::Entered { state: next, entry });
-        self.take_up_children(&children)
+        for Birth { child, lane, .. } in births {
+            self.inner.line_up(&child.run, lane, Cue::default());
+        }
+        Ok(None)
     }
 
     pub(super) async fn finish(
@@ -332,6 +389,7 @@ struct Move {
     next: String,
     data: Data,
     wake_at: Option<Timestamp>,
+    carried: Box<Carried>,
 }
 
 /// The results of effects that are not in the journal yet.

@@ -43,7 +43,9 @@ pub(super) fn due(snapshot: &RunSnapshot, state: &StateInfo, cue: &Cue, now: Tim
     };
     let exhausted = cue.is_exhausted();
     if matches!(snapshot.status, Status::Paused(_)) && !exhausted {
-        return later(None, false, false);
+        let waits = journaled(snapshot).is_some_and(|wait| !wait.is_over(now))
+            || signal_or_child(snapshot, state, now).is_some();
+        return later(None, false, waits);
     }
     let cancelled = is_cancelled(snapshot, state);
     if cancelled && waits_for_children(snapshot, state) {
@@ -80,8 +82,14 @@ fn childless(snapshot: &RunSnapshot) -> bool {
 fn journaled(snapshot: &RunSnapshot) -> Option<Deadline> {
     let at = snapshot.wake_at?;
     // After a failed attempt it is so long a wait; after an entry, a time that the author chose.
-    let retries = snapshot.attempts > 0;
-    Some(if retries { Deadline::since(snapshot.at, at) } else { Deadline::wall(at) })
+    Some(snapshot.failed_at.map_or(Deadline::wall(at), |failed| Deadline::since(failed, at)))
+}
+
+/// Whether the time for all attempts at the state is over before the next one begins. The first
+/// one always begins.
+pub(super) fn is_out_of_time(snapshot: &RunSnapshot, state: &StateInfo, now: Timestamp) -> bool {
+    let limit = state.retry.total_limit();
+    snapshot.attempts > 0 && limit.is_some_and(|limit| now >= snapshot.counted_from + limit)
 }
 
 /// Until when the state still waits for a signal or its children; `None` if it does not.

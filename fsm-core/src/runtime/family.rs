@@ -10,6 +10,7 @@ use super::{
     drive::{Drive, Halt},
     inner::Inner,
     open::Opening,
+    table::LaneId,
 };
 use crate::{Body, Carried, Child, Fault, Record, RunId, RunSnapshot, Spawn};
 
@@ -31,7 +32,20 @@ fn open(snapshot: &RunSnapshot) -> Vec<RunId> {
     open.map(|child| child.run.clone()).collect()
 }
 
+/// A child that is about to be born.
+pub(super) struct Birth {
+    pub(super) child: Child,
+    pub(super) first: Record,
+    pub(super) lane: LaneId,
+}
+
 impl Inner {
+    /// Whether nothing is known here of where `run` stands: it may have ended, or nobody may have
+    /// taken it up. One that cannot be continued here is not tried again and again.
+    pub(super) fn is_away(&self, run: &RunId) -> bool {
+        !self.is_here(run) && !self.is_quarantined(run)
+    }
+
     /// `run` has ended: its children are asked to stop, and its parent looks after it.
     pub(super) fn tell_family(self: &Arc<Self>, run: &RunId, family: Family) {
         for child in family.children {
@@ -51,15 +65,17 @@ pub(super) fn parent_ended(parent: &RunId, done: super::command::Done) -> Comman
 }
 
 impl Drive {
-    /// The first records of the children that a step asks for, which are added to what the run
-    /// takes along.
-    pub(super) fn births(&mut self, spawned: Vec<Spawn>) -> Result<Vec<Record>, Fault> {
-        let mut births: Vec<Record> = Vec::with_capacity(spawned.len());
-        let (mut children, at) = (Vec::new(), self.inner.environment.now());
+    /// The children that a step asks for.
+    pub(super) fn births(&self, spawned: Vec<Spawn>) -> Result<Vec<Birth>, Fault> {
+        let mut births: Vec<Birth> = Vec::with_capacity(spawned.len());
+        let at = self.inner.environment.now();
         for Spawn { key, run, machine, input } in spawned {
             let expected = format!("{}/{}/{key}", self.snapshot.run, self.snapshot.entry);
             let usable = !key.is_empty() && !key.contains('/');
-            if !usable || run.as_str() != expected || births.iter().any(|birth| birth.run == run) {
+            if !usable
+                || run.as_str() != expected
+                || births.iter().any(|birth| birth.child.run == run)
+            {
                 let message = format!("a child is named {run} and not {expected}, or is not alone");
                 return Err(Fault::bug("child.key", message));
             }
@@ -69,19 +85,23 @@ impl Drive {
             };
             let parent = Some(self.snapshot.run.clone());
             let carried = Carried { parent, ..Carried::default() };
-            births.push(registered.first_record(run.clone(), input, carried, at));
-            children.push(Child { key, run, end: None });
+            let first = registered.first_record(run.clone(), input, carried, at);
+            let child = Child { key, run, end: None };
+            births.push(Birth { child, first, lane: registered.lane });
         }
-        self.snapshot.carried.children.extend(children);
         Ok(births)
     }
 
-    pub(super) fn take_up_children(&self, children: &[RunId]) -> Result<(), Halt> {
-        for child in children {
-            // It does not need a task before it has a place to work.
-            self.inner.take_up(child, Opening::Fresh, None).map_err(Halt::from_stopped)?;
+    /// The fault of a step whose child cannot be born as its name is taken, by a run of somebody
+    /// else's; `None` if none is.
+    pub(super) async fn taken(&self, births: &[Birth]) -> Result<Option<Fault>, RuntimeError> {
+        for Birth { child, .. } in births {
+            if self.inner.journal.head(&child.run).await?.is_some() {
+                let message = format!("a child cannot be named {}, as a run is already", child.run);
+                return Ok(Some(Fault::bug("child.taken", message)));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Records the ends of children that have ended unseen, and takes up those that nobody has.
@@ -90,7 +110,7 @@ impl Drive {
             return Ok(());
         }
         for child in open(&self.snapshot) {
-            if self.inner.is_here(&child) {
+            if !self.inner.is_away(&child) {
                 continue;
             }
             match self.inner.journal.load(&child).await {

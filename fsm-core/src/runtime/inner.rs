@@ -12,6 +12,7 @@ use super::{
     Observer, RunEvent, RunHandle, RuntimeError, RuntimeErrorKind,
     clock::Clock,
     command::{Command, Done},
+    cue::Cue,
     open::Opening,
     permit::Permit,
     table::{LaneId, Slot, Table, Wakened},
@@ -152,8 +153,26 @@ impl Inner {
         answer.map(|()| handle)
     }
 
+    /// Puts a run that is in the journal in line for work, unless it is here.
+    pub(super) fn line_up(self: &Arc<Self>, run: &RunId, lane: LaneId, cue: Cue) {
+        {
+            let mut table = self.table();
+            if table.stopping || table.runs.contains_key(run) {
+                return;
+            }
+            table.queue(run, lane, cue);
+        }
+        self.dispatch(lane);
+    }
+
     /// Lets those in line in `lane` work, as many as there is room for.
+    ///
+    /// One caller at a time does so, on behalf of all: an executor that drops a task at once
+    /// gives its place back in the middle of this.
     pub(super) fn dispatch(self: &Arc<Self>, lane: LaneId) {
+        if !self.table().begin_to_dispatch(lane) {
+            return;
+        }
         loop {
             let wakened = self.table().next_in(lane, self.concurrency);
             let Some(wakened) = wakened else { return };
@@ -168,24 +187,27 @@ impl Inner {
         permit: Option<Permit>,
     ) {
         let span = tracing::info_span!("run", run = %wakened.run);
-        let task = super::open::work(Arc::clone(self), wakened, opening, permit);
+        let task = super::work::work(Arc::clone(self), wakened, opening, permit);
         self.environment.spawn(Box::pin(task.instrument(span)));
     }
 
     /// No run is taken up any more. Answers with those that a task still drives.
     pub(super) fn begin_to_stop(self: &Arc<Self>) -> Vec<RunHandle> {
-        let handles = {
+        let (handles, deserted) = {
             let mut table = self.table();
             table.stopping = true;
-            table.clear();
+            let deserted = table.clear();
             let working: Vec<_> = table.runs.keys().cloned().collect();
             for slot in table.runs.values() {
                 if let Slot::Working(task) = slot {
                     let _ = task.unbounded_send(Command::Stop);
                 }
             }
-            working.iter().map(|run| RunHandle::waiting(self, run, &mut table)).collect()
+            let handles = working.iter().map(|run| RunHandle::waiting(self, run, &mut table));
+            (handles.collect(), deserted)
         };
+        // They hear that the runtime has stopped.
+        drop(deserted);
         // The clock finds nobody to wake.
         self.timers_changed();
         handles

@@ -28,6 +28,7 @@ mod recover;
 mod serve;
 mod table;
 mod watch;
+mod work;
 
 use std::{fmt, sync::Arc};
 
@@ -283,7 +284,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// The journal's error, if it cannot be read at all.
+    /// The journal's error, if it cannot be read at all; [`RuntimeErrorKind::Stopped`].
     ///
     /// # Cancel safety
     ///
@@ -352,6 +353,7 @@ impl Runtime {
         for handle in handles {
             let _ = handle.end().await;
         }
+        self.inner.watchers.close();
     }
 }
 

@@ -1,23 +1,18 @@
-//! The task of a run: from what the journal says of it to its end, or to where it waits.
+//! How a task finds its run: where the journal says that it stands, and whether it can go on here.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures::{FutureExt, channel::mpsc};
+use futures::FutureExt;
 
 use super::{
     RuntimeError, RuntimeErrorKind,
     attend::panicked,
-    command::Command,
     cue::Cue,
-    drive::{Drive, Halt},
-    family::Family,
+    drive::Halt,
     inner::{Inner, Registered},
-    permit::Permit,
     table::{Slot, Wakened},
 };
-use crate::{
-    Body, Data, End, Ending, Fault, JournalErrorKind, Record, RunEvent, RunId, RunSnapshot,
-};
+use crate::{Data, End, Fault, JournalErrorKind, Record, RunEvent, RunId, RunSnapshot};
 
 /// How a run comes to its task.
 pub(super) enum Opening {
@@ -38,92 +33,6 @@ impl Opening {
     }
 }
 
-/// A run's place in the table while a task drives it: given back when the task ends, also when
-/// the executor drops it before its end, or before its beginning.
-struct Place {
-    inner: Arc<Inner>,
-    run: RunId,
-    held: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.held {
-            let mut table = self.inner.table();
-            table.dropped.insert(self.run.clone());
-            let waiters = table.remove(&self.run);
-            drop(table);
-            // Whoever waits hears that the runtime has stopped.
-            drop(waiters);
-        }
-    }
-}
-
-/// Drives `wakened` until it ends or waits, and tells everybody.
-pub(super) async fn work(
-    inner: Arc<Inner>,
-    wakened: Wakened,
-    opening: Opening,
-    permit: Option<Permit>,
-) {
-    let Wakened { run, mut cue, commands, mut inbox } = wakened;
-    let mut place = Place { inner: Arc::clone(&inner), run: run.clone(), held: true };
-    // What is new about the run, if it has ended: whom to tell.
-    let mut news = None;
-    let end = match open(&inner, &run, &mut cue, opening).await {
-        Ok(Opened::Here(registered, snapshot)) => {
-            let seq = snapshot.seq;
-            let channel = (commands, inbox);
-            let mut drive =
-                Drive::new(Arc::clone(&inner), registered, *snapshot, cue, channel, permit);
-            let end = drive.until_end().await;
-            if drive.snapshot.seq != seq {
-                news = Some(Family::of(&drive.snapshot));
-            }
-            end
-        }
-        Ok(Opened::Ended(end)) => Ok(end),
-        Err(halt) => {
-            drop(permit);
-            let given_up = give_up(&inner, &run, &mut inbox).await;
-            news = given_up.is_some().then(Family::default);
-            given_up.ok_or(halt)
-        }
-    };
-    let end = match end {
-        Err(Halt::Parked) => {
-            // Somebody else may have woken it already; the place is not this task's any more.
-            place.held = false;
-            return;
-        }
-        Ok(end) => {
-            if news.is_some() {
-                inner.tell(&run, RunEvent::Ended(end.clone()));
-            }
-            Ok(end)
-        }
-        Err(Halt::Stopped) => Err(RuntimeError::new(RuntimeErrorKind::Stopped, run.as_str())),
-        Err(Halt::Unknown) => Err(RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str())),
-        Err(Halt::Journal(error)) => {
-            tracing::error!(%run, %error, "the run stands still");
-            inner.tell(&run, RunEvent::Stalled(error.to_string()));
-            Err(error)
-        }
-        Err(Halt::Quarantined(why)) => Err(inner.quarantine(&run, why)),
-    };
-    place.held = false;
-    let waiters = inner.table().remove(&run);
-    let ended = end.is_ok();
-    let end = end.map_err(Arc::new);
-    for waiter in waiters {
-        // Nobody may be waiting.
-        let _ = waiter.send(end.clone());
-    }
-    if let Some(family) = news.filter(|_| ended) {
-        inner.tell_family(&run, family);
-    }
-}
-
 /// A run as its task finds it.
 pub(super) enum Opened {
     Here(Registered, Box<RunSnapshot>),
@@ -132,7 +41,7 @@ pub(super) enum Opened {
 }
 
 /// Finds out where the run stands, and whether it can be continued here.
-async fn open(
+pub(super) async fn open(
     inner: &Arc<Inner>,
     run: &RunId,
     cue: &mut Cue,
@@ -207,34 +116,6 @@ pub(super) async fn adopt(inner: &Arc<Inner>, mut snapshot: RunSnapshot) -> Resu
     Ok(Opened::Here(registered, Box::new(snapshot)))
 }
 
-/// Ends a run that cannot be continued here, if an operator wants to be rid of it.
-async fn give_up(
-    inner: &Arc<Inner>,
-    run: &RunId,
-    inbox: &mut mpsc::UnboundedReceiver<Command>,
-) -> Option<End> {
-    while let Ok(command) = inbox.try_recv() {
-        let Command::Abandon { reason, done } = command else { continue };
-        let written = end_unread(inner, run, &reason).await;
-        let end = written.as_ref().ok().cloned();
-        let _ = done.send(written.map(|_| ()));
-        if end.is_some() {
-            return end;
-        }
-    }
-    None
-}
-
-async fn end_unread(inner: &Arc<Inner>, run: &RunId, reason: &str) -> Result<End, RuntimeError> {
-    let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
-    let seq = inner.journal.head(run).await?.ok_or_else(unknown)? + 1;
-    let (ending, fault) = (Ending::Abandoned, abandoned(reason));
-    let body = Body::End { ending, fault: Some(fault.clone()) };
-    let at = inner.environment.now();
-    inner.journal.append(vec![Record { run: run.clone(), seq, at, body }]).await?;
-    Ok(End { ending, state: String::new(), data: Data::default(), fault: Some(fault) })
-}
-
 pub(super) fn abandoned(reason: &str) -> Fault {
     Fault::user("run.abandoned", reason)
 }
@@ -253,15 +134,23 @@ impl Inner {
         self.table().runs.contains_key(run)
     }
 
+    /// Whether `run` could not be continued here when that was last tried.
+    pub(super) fn is_quarantined(&self, run: &RunId) -> bool {
+        self.table().quarantined.contains_key(run)
+    }
+
     /// Takes the place of `run` without a task, unless it is here.
-    pub(super) fn claim(self: &Arc<Self>, run: &RunId) -> Option<Claimed> {
+    pub(super) fn claim(self: &Arc<Self>, run: &RunId) -> Result<Option<Claimed>, RuntimeError> {
         let mut table = self.table();
+        if table.stopping {
+            return Err(RuntimeError::new(RuntimeErrorKind::Stopped, run.as_str()));
+        }
         if table.runs.contains_key(run) {
-            return None;
+            return Ok(None);
         }
         let wakened = table.work(run, Cue::interrupted());
         drop(table);
-        Some(Claimed { inner: Arc::clone(self), wakened: Some(wakened) })
+        Ok(Some(Claimed { inner: Arc::clone(self), wakened: Some(wakened) }))
     }
 }
 

@@ -141,7 +141,7 @@ impl Runtime {
         ending: Ending,
         fault: Fault,
     ) -> Result<Option<End>, RuntimeError> {
-        let Some(claimed) = self.inner.claim(run) else { return Ok(None) };
+        let Some(claimed) = self.inner.claim(run)? else { return Ok(None) };
         let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
         let snapshot = self.inner.journal.load(run).await?.ok_or_else(unknown)?;
         if let Some(end) = snapshot.end() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use super::{
-    RuntimeError,
+    RuntimeError, RuntimeErrorKind,
     command::Command,
     cue::Cue,
     due::{Due, due},
@@ -43,6 +43,7 @@ impl Inner {
         let mut after: Option<RunId> = None;
         loop {
             let gone = self.table().gone;
+            self.is_running()?;
             let page = self.journal.unfinished(after.as_ref(), PAGE).await?;
             let is_last = page.len() < PAGE;
             after = page.last().map(|loaded| loaded.run.clone());
@@ -60,7 +61,15 @@ impl Inner {
             }
         }
         self.reunite(relatives).await;
+        self.is_running()?;
         Ok(recovered)
+    }
+
+    fn is_running(&self) -> Result<(), RuntimeError> {
+        match self.table().stopping {
+            true => Err(RuntimeError::new(RuntimeErrorKind::Stopped, "recovery")),
+            false => Ok(()),
+        }
     }
 
     /// Puts a run of an earlier process where it waits, or in line for work.
@@ -80,7 +89,8 @@ impl Inner {
         relatives.add(&snapshot);
         let cue = Cue::interrupted();
         let state = registered.machine.graph().state(&snapshot.state);
-        let due = state.map(|state| due(&snapshot, state, &cue, self.environment.now()));
+        let now = self.environment.now();
+        let due = state.map(|state| due(&snapshot, state, &cue, now));
         let first = {
             let mut table = self.table();
             table.quarantined.remove(run);
@@ -100,9 +110,7 @@ impl Inner {
                 }
             }
         };
-        if first {
-            self.timers_changed();
-        }
+        self.put_aside(now, first);
         self.dispatch(registered.lane);
         Ok(())
     }
@@ -111,7 +119,7 @@ impl Inner {
     /// asked to stop.
     async fn reunite(self: &Arc<Self>, relatives: Relatives) {
         for (parent, children) in relatives.parents {
-            if children.iter().any(|child| !self.is_here(child)) {
+            if children.iter().any(|child| self.is_away(child)) {
                 self.tell_if_here(&parent, Command::ChildEnded);
             }
         }

@@ -87,8 +87,21 @@ impl Drive {
         Ok(())
     }
 
+    /// Its deadline has passed: it is asked to stop.
+    pub(super) async fn expire(&mut self) -> Result<(), Halt> {
+        let first = self.snapshot.carried.cancel.is_none();
+        self.write(vec![Body::Deadline]).await?;
+        self.cue.pause = None;
+        if let Some(reason) = self.snapshot.carried.cancel.clone().filter(|_| first) {
+            self.inner.tell(&self.snapshot.run, RunEvent::CancelRequested(reason));
+        }
+        Ok(())
+    }
+
     async fn hear(&mut self, signal: Pending, done: Done) -> Result<(), Halt> {
-        if self.snapshot.carried.heard.contains(&signal.id) {
+        let carried = &self.snapshot.carried;
+        let waits = carried.signals.iter().any(|pending| pending.id == signal.id);
+        if waits || carried.heard.contains(&signal.id) {
             answer(done);
         } else if self.has_ended() {
             self.refuse(done, RuntimeErrorKind::Ended);
@@ -113,6 +126,8 @@ impl Drive {
             self.cue = Cue::default();
             answer(done);
             self.inner.tell(&self.snapshot.run, RunEvent::Resumed);
+            // Nobody has told it of those that ended meanwhile.
+            self.meet_children().await?;
         } else {
             self.refuse(done, RuntimeErrorKind::NotFailed);
         }

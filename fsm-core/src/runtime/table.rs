@@ -3,7 +3,7 @@
 //! A run that waits is an entry here and rows in the journal; nothing else of it is kept in memory.
 //! All of it is behind one short lock, which is never held while anything is waited for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::channel::{mpsc, oneshot};
 
@@ -16,8 +16,8 @@ pub(super) enum Slot {
     Working(mpsc::UnboundedSender<Command>),
     /// It waits: for a time, a signal, a child or an operator.
     Parked { timer: Option<(Timestamp, u64)>, lane: LaneId, cue: Option<Box<Cue>> },
-    /// Its step runs once another one of its lane has made room.
-    Queued { cue: Option<Box<Cue>> },
+    /// Its step runs once another one of its lane has made room; `ticket` is its place in line.
+    Queued { ticket: u64, lane: LaneId, cue: Option<Box<Cue>> },
 }
 
 /// The index of a lane.
@@ -29,7 +29,10 @@ pub(super) type LaneId = u32;
 pub(super) struct Lane {
     origin: String,
     working: usize,
-    queue: VecDeque<RunId>,
+    /// Those in line, by their tickets.
+    queue: BTreeMap<u64, RunId>,
+    /// Somebody is handing out places, and goes on until there is none left.
+    dispatching: bool,
 }
 
 #[derive(Default)]
@@ -38,6 +41,7 @@ pub(super) struct Table {
     /// When parked runs are to be woken; `true` for those that a clock set back wakes too.
     pub(super) timers: BTreeMap<(Timestamp, u64), (RunId, bool)>,
     next_timer: u64,
+    next_ticket: u64,
     lanes: Vec<Lane>,
     /// Who waits for a run's end.
     pub(super) waiters: BTreeMap<RunId, Vec<oneshot::Sender<Ended>>>,
@@ -80,29 +84,47 @@ impl Table {
                 timer.and_then(|timer| self.timers.remove(&timer));
                 cue.map_or_else(Cue::default, |cue| *cue)
             }
-            Some(Slot::Queued { cue }) => cue.map_or_else(Cue::default, |cue| *cue),
+            Some(Slot::Queued { ticket, lane, cue }) => {
+                self.lanes[lane as usize].queue.remove(&ticket);
+                // Should it only serve a command, it comes back to its place.
+                Cue { ticket: Some(ticket), ..cue.map_or_else(Cue::default, |cue| *cue) }
+            }
             Some(Slot::Working(_)) | None => otherwise,
         };
         Wakened { run: run.clone(), cue, commands, inbox }
     }
 
     /// `run` waits. Answers whether its time comes before all others'.
-    pub(super) fn park(&mut self, run: &RunId, lane: LaneId, later: Later, cue: Cue) -> bool {
+    pub(super) fn park(&mut self, run: &RunId, lane: LaneId, later: Later, mut cue: Cue) -> bool {
+        cue.ticket = None;
+        let run = self.known(run);
         let timer = later.at.map(|at| {
             self.next_timer += 1;
             self.timers.insert((at, self.next_timer), (run.clone(), later.retries));
             (at, self.next_timer)
         });
-        self.forget_deaf(run);
-        self.runs.insert(run.clone(), Slot::Parked { timer, lane, cue: boxed(cue) });
+        self.forget_deaf(&run);
+        self.runs.insert(run, Slot::Parked { timer, lane, cue: boxed(cue) });
         timer.is_some() && self.timers.first_key_value().map(|(first, _)| *first) == timer
     }
 
-    /// `run` gets in line.
-    pub(super) fn queue(&mut self, run: &RunId, lane: LaneId, cue: Cue) {
-        self.forget_deaf(run);
-        self.runs.insert(run.clone(), Slot::Queued { cue: boxed(cue) });
-        self.lanes[lane as usize].queue.push_back(run.clone());
+    /// `run` as the table has it, so that one name is kept once.
+    fn known(&self, run: &RunId) -> RunId {
+        self.runs.get_key_value(run).map_or(run, |(known, _)| known).clone()
+    }
+
+    /// `run` gets in line, or back to its place there.
+    pub(super) fn queue(&mut self, run: &RunId, lane: LaneId, mut cue: Cue) {
+        let run = self.known(run);
+        self.forget_deaf(&run);
+        let ticket = cue.ticket.take().unwrap_or_else(|| self.ticket());
+        self.lanes[lane as usize].queue.insert(ticket, run.clone());
+        self.runs.insert(run, Slot::Queued { ticket, lane, cue: boxed(cue) });
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     /// Moves each run whose time has come into its lane, and answers with the lanes. `set_back`
@@ -116,11 +138,12 @@ impl Table {
         }
         let mut lanes = Vec::new();
         for (run, _) in due.into_values() {
+            let ticket = self.ticket();
             let Some(slot) = self.runs.get_mut(&run) else { continue };
             let Slot::Parked { lane, cue, .. } = slot else { continue };
             let (lane, cue) = (*lane, cue.take());
-            *slot = Slot::Queued { cue };
-            self.lanes[lane as usize].queue.push_back(run);
+            *slot = Slot::Queued { ticket, lane, cue };
+            self.lanes[lane as usize].queue.insert(ticket, run);
             if !lanes.contains(&lane) {
                 lanes.push(lane);
             }
@@ -142,20 +165,25 @@ impl Table {
         self.lanes[lane as usize].working -= 1;
     }
 
+    /// Whether the caller is the one who hands out places in `lane`, until
+    /// [`next_in`](Table::next_in) says that none is left.
+    pub(super) fn begin_to_dispatch(&mut self, lane: LaneId) -> bool {
+        !std::mem::replace(&mut self.lanes[lane as usize].dispatching, true)
+    }
+
     /// The next run in line, if there is a place for it, which it then has.
     pub(super) fn next_in(&mut self, lane: LaneId, limit: usize) -> Option<Wakened> {
-        if self.stopping {
+        let stopping = self.stopping;
+        let places = &mut self.lanes[lane as usize];
+        let free = places.working < limit && !stopping;
+        let Some((_, run)) = free.then(|| places.queue.pop_first()).flatten() else {
+            places.dispatching = false;
             return None;
-        }
-        while self.lanes[lane as usize].working < limit {
-            let run = self.lanes[lane as usize].queue.pop_front()?;
-            // Whoever was woken by a command meanwhile is in line no more.
-            if let Some(Slot::Queued { .. }) = self.runs.get(&run) {
-                self.lanes[lane as usize].working += 1;
-                return Some(self.work(&run, Cue::default()));
-            }
-        }
-        None
+        };
+        places.working += 1;
+        let mut wakened = self.work(&run, Cue::default());
+        wakened.cue.ticket = None;
+        Some(wakened)
     }
 
     /// Takes `run` out, and answers with those who wait for its end.
@@ -165,15 +193,17 @@ impl Table {
         self.waiters.remove(run).unwrap_or_default()
     }
 
-    /// Nobody is woken any more: lets go of every run that has no task.
-    pub(super) fn clear(&mut self) {
+    /// Nobody is woken any more: lets go of every run that has no task. Answers with those who
+    /// waited for their ends.
+    pub(super) fn clear(&mut self) -> Vec<oneshot::Sender<Ended>> {
         self.timers.clear();
         for lane in &mut self.lanes {
             lane.queue.clear();
         }
         self.runs.retain(|_, slot| matches!(slot, Slot::Working(_)));
         let runs = &self.runs;
-        self.waiters.retain(|run, _| runs.contains_key(run));
+        let deserted = self.waiters.extract_if(.., |run, _| !runs.contains_key(run));
+        deserted.flat_map(|(_, waiters)| waiters).collect()
     }
 
     /// Forgets those who waited for the end of `run` and do no longer.

@@ -17,7 +17,7 @@ use crate::RunId;
 const BACKLOG_MAX: usize = 1_024;
 
 /// The events of runs from the moment of [`Runtime::watch`](crate::Runtime::watch) on, as a stream
-/// that ends with the runtime.
+/// that ends when the runtime has stopped, or is gone.
 ///
 /// A watcher never slows a run down: of one that does not keep up, the oldest events are dropped
 /// and counted ([`Watched::Missed`]), and of reports of progress only the newest is kept.
@@ -89,15 +89,23 @@ impl State {
 /// All who watch.
 #[derive(Default)]
 pub(super) struct Watchers {
-    backlogs: Mutex<Vec<Weak<Backlog>>>,
+    watching: Mutex<Watching>,
+}
+
+#[derive(Default)]
+struct Watching {
+    backlogs: Vec<Weak<Backlog>>,
+    closed: bool,
 }
 
 impl Watchers {
     pub(super) fn add(&self, run: Option<RunId>) -> Watch {
         let backlog = Arc::new(Backlog { run, state: Mutex::default() });
-        let mut backlogs = self.lock();
-        backlogs.retain(|other| other.strong_count() > 0);
-        backlogs.push(Arc::downgrade(&backlog));
+        let mut watching = self.lock();
+        watching.backlogs.retain(|other| other.strong_count() > 0);
+        watching.backlogs.push(Arc::downgrade(&backlog));
+        backlog.state().closed = watching.closed;
+        drop(watching);
         Watch { backlog }
     }
 
@@ -107,17 +115,9 @@ impl Watchers {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Backlog>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Backlog>>> {
-        self.backlogs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Watchers {
-    fn drop(&mut self) {
+    /// Nothing happens any more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
         for backlog in self.all() {
             let waker = {
                 let mut state = backlog.state();
@@ -128,6 +128,20 @@ impl Drop for Watchers {
                 waker.wake();
             }
         }
+    }
+
+    fn all(&self) -> Vec<Arc<Backlog>> {
+        self.lock().backlogs.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
