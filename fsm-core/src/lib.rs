@@ -48,7 +48,8 @@
 //! | run it durably | [`Runtime`], [`Journal`], [`MemoryJournal`], [`sqlite`] (feature `sqlite`) |
 //! | put a boundary between machine and runtime | [`AnyMachine`], [`Erased`], [`StepCall`], [`Outcome`] |
 //!
-//! The crate depends on no async runtime: time and tasks come in through [`Environment`].
+//! The crate depends on no async runtime: time and tasks come in through [`Environment`], which
+//! [`TokioEnvironment`] (feature `tokio`) is for programs that run tokio.
 //! The types of `rusqlite` appear in the signatures of [`sqlite`] and nowhere else.
 
 #![forbid(unsafe_code)]
@@ -80,8 +81,12 @@ mod successors;
 mod summary;
 pub mod testing;
 mod time;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod wait;
 
+#[cfg(feature = "tokio")]
+pub use self::tokio::TokioEnvironment;
 pub use cancellation::{Cancellation, Requested};
 pub use check::validate;
 pub use child::{Child, Spawn};
