@@ -24,6 +24,7 @@ impl Signal for Payment {
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Why {
+    SoldOut,
     NotPaid,
     NotBooked,
     NotDelivered,
@@ -62,6 +63,10 @@ impl State<Orders> for Reserve {
         go(Unpaid { address: self.address })
     }
 
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release { why: Why::SoldOut })
+    }
+
     fn on_cancel(self) -> Step<Self> {
         go(Release { why: Why::Withdrawn })
     }
@@ -88,6 +93,10 @@ impl State<Orders> for Unpaid {
         go(Reminded { address: self.address })
     }
 
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release { why: Why::NotPaid })
+    }
+
     fn on_cancel(self) -> Step<Self> {
         go(Release { why: Why::Withdrawn })
     }
@@ -109,6 +118,10 @@ impl State<Orders> for Reminded {
             Some(Payment { account }) => go(Charge { address: self.address, account }),
             None => go(Release { why: Why::NotPaid }),
         }
+    }
+
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Release { why: Why::NotPaid })
     }
 
     fn on_cancel(self) -> Step<Self> {
@@ -169,6 +182,10 @@ impl State<Orders> for Ship {
         go(Shipping {})
     }
 
+    fn on_exhausted(self, _: Fault) -> Step<Self> {
+        go(Refund { why: Why::NotDelivered })
+    }
+
     fn on_cancel(self) -> Step<Self> {
         go(Refund { why: Why::Withdrawn })
     }
@@ -211,7 +228,8 @@ pub(crate) struct Refund {
 impl State<Orders> for Refund {
     const NAME: &'static str = "refund";
     const DOC: &'static str = "Pay back what was booked.";
-    // Nobody gives up before the money is back: an operator is asked to help.
+    // Nobody gives up before the money is back: when the bank cannot be reached, an operator is
+    // asked to help. Should it refuse for good, the run fails here, where `redrive` continues it.
     const RETRY: Retry = Retry::times(10).or_pause();
     const CANCEL: Cancel = Cancel::Defer;
     type Next = (Release,);
