@@ -6,8 +6,14 @@
 //! journaled one transition at a time, so that a run survives the death of its process and
 //! continues from the state that it had reached; code is never replayed.
 //!
-//! **Promise.** A transition is durable before the next step starts. Effects run at least once,
-//! under a key that never changes. A run ends exactly once.
+//! **Promise.** A transition is durable before the next step starts. A run ends exactly once, and
+//! what was asked of it (start, signal, cancel) is durable when the call returns. A run that waits,
+//! for a time, a signal, a child or an operator, is a row and no task. One that cannot be continued
+//! is set aside, visibly, and stops no other.
+//!
+//! **Not promised.** Effects on the outside world run *at least* once, under a key that never
+//! changes: a process may die between doing a thing and writing it down. One journal is used by one
+//! process at a time.
 //!
 //! ```
 //! use fsm_core::{Context, Machine, State, Step, check, go};
@@ -43,13 +49,100 @@
 //!
 //! | to | see |
 //! | --- | --- |
-//! | describe a machine | [`Machine`], [`State`], [`go`], [`Retry`], [`check!`] |
-//! | draw it | [`Graph`] |
-//! | run it durably | [`Runtime`], [`Journal`], [`MemoryJournal`], [`sqlite`] (feature `sqlite`) |
+//! | describe a machine | [`Machine`], [`State`], [`go`], [`check!`]; [how to write one that lasts](docs::authoring) |
+//! | change the outside world | [`Context::effect`], [`Context::once`]; services in [`Machine::Host`] |
+//! | try again, give up | [`Fault`], [`Retry`], [`State::on_exhausted`], [`State::on_interrupted`] |
+//! | wait for a time | [`go_at`], [`Wait::at_most`]; for the whole run [`Runtime::start_by`] |
+//! | wait for somebody outside | [`Signal`], [`State::WAIT`], [`Context::take`], [`Runtime::tell`] |
+//! | divide the work | [`Context::spawn`], [`Wait::for_children`], [`Context::children`] |
+//! | stop, and undo | [`Runtime::cancel`], [`State::on_cancel`], [`Cancel`], [`Context::cancellation`] |
+//! | run it durably | [`Runtime`], [`Hosted`], [`MemoryJournal`], [`sqlite`] (feature `sqlite`) |
+//! | run it on an executor | [`Environment`], [`TokioEnvironment`] (feature `tokio`), [`testing::ManualEnvironment`] |
+//! | go on after a restart | [`Runtime::recover`], [`Runtime::attach`] |
+//! | change it while runs are under way | [`Machine::VERSION`], [`Machine::migrate`], [`Runtime::quarantined`] |
+//! | operate it | [`Runtime::pause`], [`Runtime::resume`], [`Runtime::redrive`], [`Runtime::abandon`] |
+//! | see what runs do | [`Runtime::inspect`], [`Runtime::list`], [`Runtime::history`], [`Runtime::watch`], [`Observer`] |
+//! | draw it | [`Graph::to_mermaid`], [`Graph::to_dot`], [`Graph::to_text`] |
+//! | forget what is long over | [`Runtime::prune`], [`Retention`] |
+//! | keep a machine from using all threads | [`RuntimeBuilder::concurrency`] |
+//! | start a run in your own transaction | [`Runtime::first_record`], [`Runtime::launch`], [`Runtime::revoke`] |
+//! | write a journal of your own | [`Journal`], [`RunSnapshot::fold`] |
 //! | put a boundary between machine and runtime | [`AnyMachine`], [`Erased`], [`StepCall`], [`Outcome`] |
 //!
-//! The crate depends on no async runtime: time and tasks come in through [`Environment`].
-//! The types of `rusqlite` appear in the signatures of [`sqlite`] and nowhere else.
+//! # Executors
+//!
+//! Time, tasks and chance come in through the four methods of [`Environment`]. Nothing presupposes
+//! an async runtime; this one is made of threads:
+//!
+//! ```
+//! use std::{future::Future, hash::{BuildHasher, Hasher, RandomState}, pin::Pin, thread, time::{Duration, SystemTime}};
+//! use fsm_core::{Environment, Timestamp};
+//!
+//! type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+//!
+//! /// A thread for each task, and one for each timer.
+//! #[derive(Debug)]
+//! struct Threads;
+//!
+//! impl Environment for Threads {
+//!     fn now(&self) -> Timestamp {
+//!         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+//!         Timestamp::from_unix_ms(now.as_millis() as u64)
+//!     }
+//!
+//!     fn sleep_until(&self, at: Timestamp) -> Task {
+//!         // To wake early is allowed; to miss that somebody has set the clock is not.
+//!         let left = at.since(self.now()).min(Duration::from_secs(60));
+//!         let (ring, bell) = futures::channel::oneshot::channel();
+//!         thread::spawn(move || (thread::sleep(left), ring.send(())));
+//!         Box::pin(async { drop(bell.await) })
+//!     }
+//!
+//!     fn spawn(&self, task: Task) {
+//!         thread::spawn(|| futures::executor::block_on(task));
+//!     }
+//!
+//!     fn random(&self) -> u64 {
+//!         RandomState::new().build_hasher().finish()
+//!     }
+//! }
+//! # use fsm_core::{Context, Data, Hosted, Machine, MemoryJournal, Runtime, State, Step, check, go, go_at};
+//! # use serde::{Deserialize, Serialize};
+//! # struct Egg;
+//! # #[derive(Serialize, Deserialize)] struct Raw {}
+//! # #[derive(Serialize, Deserialize)] struct Boiled {}
+//! # #[derive(Serialize, Deserialize)] struct Peeled {}
+//! # impl Machine for Egg {
+//! #     const NAME: &'static str = "egg";
+//! #     type Host = (); type Initial = Raw; type States = (Raw, Boiled, Peeled);
+//! # }
+//! # check!(Egg);
+//! # impl State<Egg> for Raw {
+//! #     const NAME: &'static str = "raw"; type Next = (Boiled,);
+//! #     async fn run(self, _: &Egg, cx: &mut Context<'_, Egg>) -> Step<Self> {
+//! #         go_at(cx.now() + Duration::from_millis(20), Boiled {})
+//! #     }
+//! # }
+//! # impl State<Egg> for Boiled {
+//! #     const NAME: &'static str = "boiled"; type Next = (Peeled,);
+//! #     async fn run(self, _: &Egg, _: &mut Context<'_, Egg>) -> Step<Self> { go(Peeled {}) }
+//! # }
+//! # impl State<Egg> for Peeled { const NAME: &'static str = "peeled"; type Next = (); }
+//! # let runtime = Runtime::builder(MemoryJournal::new(), Threads).build();
+//! # runtime.register(Hosted::new(Egg, ()), "example")?;
+//! # let end = futures::executor::block_on(async {
+//! #     let run = runtime.start("egg".parse()?, "egg", Data::encode(&Raw {})?).await?;
+//! #     Ok::<_, Box<dyn std::error::Error>>(run.end().await?)
+//! # })?;
+//! # assert_eq!(end.state, "peeled");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Types of other crates
+//!
+//! `BoxFuture` and `Stream` of `futures` appear in the traits and in [`Watch`]; the former is a
+//! name for a pinned box. Those of `rusqlite` appear in [`sqlite`], and tokio's `Handle` in
+//! [`TokioEnvironment`], and nowhere else.
 
 #![forbid(unsafe_code)]
 
@@ -58,6 +151,7 @@ mod check;
 mod child;
 mod context;
 mod data;
+pub mod docs;
 mod effect;
 mod environment;
 mod erased;
@@ -80,8 +174,12 @@ mod successors;
 mod summary;
 pub mod testing;
 mod time;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod wait;
 
+#[cfg(feature = "tokio")]
+pub use self::tokio::TokioEnvironment;
 pub use cancellation::{Cancellation, Requested};
 pub use check::validate;
 pub use child::{Child, Spawn};
@@ -110,3 +208,8 @@ pub use successors::{At, Has, States};
 pub use summary::{RunSummary, Standing};
 pub use time::Timestamp;
 pub use wait::{Wait, WaitInfo};
+
+// The README's code is compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -10,7 +10,7 @@ use std::{
 
 use archive::{Archive, Epoch};
 use fsm_core::{
-    Environment, Fault, RunEvent, RunId, Runtime,
+    Environment, Fault, RunEvent, RunId, Runtime, TokioEnvironment,
     sqlite::{SqliteJournal, Store},
 };
 use throttle::{Admission, ByteRate, Limits, Rate, SystemClock};
@@ -18,9 +18,9 @@ use tokio::{runtime::Handle, sync::broadcast};
 
 use super::{
     claims::policy,
-    environment::TokioEnvironment,
     handle::{Engine, Inner},
     recover,
+    sleep::TokioSleep,
     state_dir::StateDir,
 };
 use crate::{
@@ -129,7 +129,7 @@ impl EngineBuilder {
         // A state directory takes its epoch from the time at which it was made: one that replaces
         // a lost one writes under a higher epoch, which fences the other off should it come back.
         let epoch = Epoch(catalog.epoch(environment.now().as_unix_ms()).await?);
-        let rate = ByteRate::new(SystemClock::new(), environment.clone());
+        let rate = ByteRate::new(SystemClock::new(), TokioSleep);
         rate.set_rate(self.bytes_per_second.map(Rate::bytes_per_second));
         let services = Arc::new(Services {
             catalog,

@@ -12,11 +12,11 @@
 mod builder;
 mod claims;
 mod decide;
-mod environment;
 mod execute;
 mod handle;
 mod recover;
 mod requests;
+mod sleep;
 mod state_dir;
 
 pub use self::{
