@@ -33,6 +33,9 @@ const GROUP_MAX: usize = 1_024;
 /// The log is brought into the file whenever it has grown by this many pages.
 const CHECKPOINT_PAGES: u32 = 1_000;
 
+/// As often the writer looks for another job before it sleeps.
+const NEXT_SOON: u32 = 32;
+
 /// What the writer can be asked for.
 pub(super) enum Job {
     Append { records: Vec<Sealed>, done: oneshot::Sender<Result<(), JournalError>> },
@@ -103,7 +106,7 @@ impl Writer {
 
     pub(super) fn run(&mut self, queue: &mpsc::Receiver<Job>) {
         let mut jobs = VecDeque::new();
-        while let Ok(first) = queue.recv() {
+        while let Some(first) = next(queue) {
             jobs.push_back(first);
             while jobs.len() < GROUP_MAX
                 && let Ok(next) = queue.try_recv()
@@ -176,6 +179,19 @@ impl Writer {
         let (error, poisoned) = (&broken.text, broken.poisons);
         tracing::error!(error, poisoned, "the state database could not be written");
     }
+}
+
+/// Waits for the next job.
+fn next(queue: &mpsc::Receiver<Job>) -> Option<Job> {
+    // Whoever has just been answered is likely to ask again at once, and need not wake a thread
+    // that has not gone to sleep.
+    for _ in 0..NEXT_SOON {
+        if let Ok(job) = queue.try_recv() {
+            return Some(job);
+        }
+        std::thread::yield_now();
+    }
+    queue.recv().ok()
 }
 
 /// A transaction that was not committed.
