@@ -85,7 +85,7 @@ impl Row<'_> {
                     "UPDATE fsm_run SET last_seq = ?2, last_id = ?3, updated_ms = ?4,
                      enter_seq = ?2, enter_id = ?3, status = ?5, fault = ?6, entry = ?7,
                      machine = ?8, version = ?9, origin = ?10, state = ?11, wake_ms = ?12,
-                     parent = ?13 WHERE run = ?1",
+                     tried = 0, parent = ?13 WHERE run = ?1",
                     params![
                         self.run.as_str(),
                         self.seq,
@@ -105,7 +105,7 @@ impl Row<'_> {
             }
             Body::Attempt { fault, next_at, .. } => self.set(
                 "UPDATE fsm_run SET last_seq = ?2, last_id = ?3, updated_ms = ?4, fault = ?5,
-                 wake_ms = ?6 WHERE run = ?1",
+                 wake_ms = ?6, tried = 1 WHERE run = ?1",
                 params![
                     self.run.as_str(),
                     self.seq,
@@ -122,12 +122,14 @@ impl Row<'_> {
             ),
             Body::Resume => self.set(
                 "UPDATE fsm_run SET last_seq = ?2, last_id = ?3, updated_ms = ?4,
-                 status = 'active', fault = NULL, wake_ms = NULL WHERE run = ?1",
+                 status = 'active', fault = NULL,
+                 wake_ms = CASE tried WHEN 0 THEN wake_ms END, tried = 0 WHERE run = ?1",
                 self.place(),
             ),
             Body::Redrive => self.set(
                 "UPDATE fsm_run SET last_seq = ?2, last_id = ?3, updated_ms = ?4,
-                 status = 'active', fault = NULL, wake_ms = NULL, ended_ms = NULL WHERE run = ?1",
+                 status = 'active', fault = NULL, ended_ms = NULL,
+                 wake_ms = CASE tried WHEN 0 THEN wake_ms END, tried = 0 WHERE run = ?1",
                 self.place(),
             ),
             // A paused run goes on when it is asked to stop.

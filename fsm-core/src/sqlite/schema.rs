@@ -11,7 +11,8 @@
 //! `ended_ms`, which only a run's first record, its end and its redrive write; other statements do
 //! not name that column and so touch no index.
 
-/// What `fsm_run` says of a run that has not entered a state yet is a default of its column.
+/// `tried` says that `wake_ms` is the time of another attempt: a run that an operator lets go on
+/// does not wait for that. What `fsm_run` says of a run that has not entered a state yet is a default of its column.
 pub(super) const SCHEMA: &[&str] = &["
     CREATE TABLE fsm_run (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -21,7 +22,7 @@ pub(super) const SCHEMA: &[&str] = &["
         origin TEXT NOT NULL DEFAULT '',
         status TEXT NOT NULL DEFAULT 'active',
         state TEXT NOT NULL DEFAULT '', entry INTEGER NOT NULL DEFAULT 0,
-        wake_ms INTEGER, fault TEXT,
+        wake_ms INTEGER, tried INTEGER NOT NULL DEFAULT 0, fault TEXT,
         first_seq INTEGER NOT NULL DEFAULT 1,
         enter_seq INTEGER NOT NULL DEFAULT 1, enter_id INTEGER,
         last_seq INTEGER NOT NULL DEFAULT 0, last_id INTEGER,
