@@ -279,6 +279,15 @@ fn a_thaw_that_a_cancel_skips_is_caught() {
 }
 
 #[test]
+fn what_holds_throughout_is_asked_at_each_death_too() {
+    let trial = trial(Mistake::None).throughout(World::is_thawed);
+    trial.undisturbed().unwrap();
+    let error = trial.crash_everywhere().expect_err("a process dies while the world is frozen");
+    assert_eq!(error.kind(), TrialErrorKind::Broken, "{error}");
+    assert!(error.to_string().contains("left frozen"), "{error}");
+}
+
+#[test]
 fn an_effect_that_is_run_again_although_it_may_have_run_is_caught() {
     let words = "not as undisturbed: what is observed in the end";
     check(Mistake::Twice, Trial::crash_everywhere, TrialErrorKind::Different, words);

@@ -20,6 +20,10 @@ pub const SCHEMA: u16 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "request")]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a request is one at a time: made to be written, or read to be served"
+)]
 pub enum Request {
     /// [`Workload::discover`](crate::Workload::discover); the reply is a list of items.
     Discover {

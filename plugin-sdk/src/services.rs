@@ -1,9 +1,14 @@
 //! What a step may ask of its host.
 
+#[cfg(feature = "host")]
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fsm_core::{Fault, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "host")]
+use crate::abi::{Cancellation, HostCalls};
 use crate::{
     ItemId, OperationId, PointId, Receipt, TakeId,
     abi::{CallError, Chunk, HostHandle, LentBuffer, Object, SinkError, SinkHandle, SourceHandle},
@@ -68,6 +73,42 @@ pub struct Source {
 impl Host {
     pub(crate) fn new(handle: HostHandle, operation: OperationId, item: ItemId) -> Self {
         Host { handle, operation, item }
+    }
+
+    /// A host whose services are `calls`, for a test that runs a plugin's machines without an
+    /// engine: under `fsm_core::testing::Trial`, say, as `Hosted::new(Machine, host)`.
+    ///
+    /// A call is answered by whoever polls the step; no thread is involved. The host serves for as
+    /// long as it lives, whereas that of an engine's request refuses once the request has ended: a
+    /// test makes a new one for each process that it plays.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use plugin_sdk::{
+    ///     Fault, Host, ItemId, OperationId, Take,
+    ///     abi::{BoxFuture, HostCalls, Reply},
+    ///     message,
+    /// };
+    /// use std::sync::Arc;
+    ///
+    /// struct Closed;
+    /// impl HostCalls for Closed {
+    ///     fn call(&self, op: &str, _: Bytes) -> BoxFuture<Reply> {
+    ///         let fault = Fault::retryable("host.closed", format!("no `{op}` today"));
+    ///         Box::pin(std::future::ready(Reply::error(message::encode_fault(&fault))))
+    ///     }
+    /// }
+    ///
+    /// let item = ItemId::new("greeting", "local", "hello")?;
+    /// let host = Host::served_by(Arc::new(Closed), OperationId::new("tonight"), item);
+    /// let refused = futures::executor::block_on(host.take("text")).unwrap_err();
+    /// assert_eq!(refused.code(), "host.closed");
+    /// # Ok::<(), plugin_sdk::InvalidItemId>(())
+    /// ```
+    #[cfg(feature = "host")]
+    #[must_use]
+    pub fn served_by(calls: Arc<dyn HostCalls>, operation: OperationId, item: ItemId) -> Self {
+        Host::new(HostHandle::serve(calls, Cancellation::new()), operation, item)
     }
 
     /// The operation that the run belongs to.

@@ -35,6 +35,10 @@ pub(super) struct Seen {
     /// How many effects have run again under a key that had run.
     pub(super) repeated: usize,
     ran: BTreeSet<Key>,
+    /// How many steps have run again after they had come to their end.
+    pub(super) steps_repeated: usize,
+    /// The run and the entry of each step that has come to its end.
+    steps_ran: BTreeSet<(RunId, u64)>,
     /// Whether the blow has fallen.
     pub(super) struck: bool,
     /// How many states were given up.
@@ -86,6 +90,9 @@ impl Meddling {
 
     fn ran(&self, number: usize, call: &StepCall, outcome: &Outcome) {
         let mut seen = self.seen();
+        if !seen.steps_ran.insert((call.run.clone(), call.entry)) {
+            seen.steps_repeated += 1;
+        }
         for effect in &outcome.effects {
             let key = key(call, &effect.name);
             if !seen.ran.insert(key.clone()) {

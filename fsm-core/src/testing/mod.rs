@@ -51,7 +51,8 @@
 //!
 //! let report = trial.crash_everywhere()?;
 //! assert!(report.deaths() > 100);
-//! println!("{report}"); // 84 schedules, 156 deaths, 60 effects run again under their key, 0 lost
+//! // 84 schedules, 156 deaths, 60 steps run again, 60 effects run again under their key, 0 lost
+//! println!("{report}");
 //! trial.repeat_every_effect()?;
 //! # Ok::<(), fsm_core::testing::TrialError>(())
 //! ```

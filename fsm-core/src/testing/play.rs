@@ -17,7 +17,7 @@ use super::{
     process::Process,
     schedule::{Blow, Death, Schedule},
     trace::{RunTrace, Trace},
-    trial::Open,
+    trial::{Of, Open},
 };
 use crate::{
     Body, Graph, Journal, JournalError, JournalErrorKind, Pending, Record, RunId, RunSnapshot,
@@ -126,6 +126,7 @@ impl<'t, W: 'static> Play<'t, W> {
         loop {
             let fin = self.process(open(), crashes.next())?;
             self.environment.drop_tasks();
+            self.holds(&self.trial.throughout)?;
             match fin {
                 Fin::Died => self.deaths += 1,
                 Fin::Done => return Ok(()),
@@ -286,6 +287,12 @@ impl<'t, W: 'static> Play<'t, W> {
         loaded.map_err(|error| unsound(format!("`{run}`"), error.to_string()))
     }
 
+    /// Checks the world as the last process has left it.
+    fn holds(&self, all: &[Of<W, Result<(), String>>]) -> Result<(), TrialError> {
+        let checked = all.iter().try_for_each(|holds| holds(&self.world));
+        checked.map_err(|why| TrialError::new(TrialErrorKind::Broken, why))
+    }
+
     /// What the play has left.
     fn trace(&self, journal: &dyn Journal) -> Result<Trace, TrialError> {
         let (mut runs, mut histories) = (BTreeMap::new(), Vec::new());
@@ -305,9 +312,7 @@ impl<'t, W: 'static> Play<'t, W> {
         }
         let end = runs.get(&self.root).map(|run: &RunTrace| run.end.clone());
         let seen = self.meddling.seen();
-        for holds in &self.trial.always {
-            holds(&self.world).map_err(|why| TrialError::new(TrialErrorKind::Broken, why))?;
-        }
+        self.holds(&self.trial.always)?;
         Ok(Trace {
             root: self.root.clone(),
             end: end.ok_or_else(|| unsound(format!("`{}`", self.root), "it is gone".to_owned()))?,
@@ -320,6 +325,7 @@ impl<'t, W: 'static> Play<'t, W> {
             calls: seen.calls.clone(),
             waits: self.waits,
             deaths: self.deaths,
+            steps_repeated: seen.steps_repeated,
             repeated: seen.repeated,
             given_up: seen.given_up,
         })

@@ -13,6 +13,7 @@ pub struct TrialReport {
     plays: usize,
     possible: usize,
     deaths: usize,
+    steps_repeated: usize,
     repeated: usize,
     coverage: Vec<EdgeCoverage>,
 }
@@ -22,8 +23,16 @@ impl TrialReport {
         let end = undisturbed.end.clone();
         let coverage = undisturbed.graphs.iter().map(EdgeCoverage::of).collect();
         let machine = machine.to_owned();
-        let (plays, possible, deaths, repeated) = (0, 0, 0, 0);
-        let mut report = TrialReport { machine, end, plays, possible, deaths, repeated, coverage };
+        let mut report = TrialReport {
+            machine,
+            end,
+            plays: 0,
+            possible: 0,
+            deaths: 0,
+            steps_repeated: 0,
+            repeated: 0,
+            coverage,
+        };
         report.cover(undisturbed);
         report
     }
@@ -38,6 +47,7 @@ impl TrialReport {
     pub(super) fn played(&mut self, trace: &Trace) {
         self.plays += 1;
         self.deaths += trace.deaths;
+        self.steps_repeated += trace.steps_repeated;
         self.repeated += trace.repeated;
         self.cover(trace);
     }
@@ -52,6 +62,7 @@ impl TrialReport {
         self.plays += other.plays;
         self.possible += other.possible;
         self.deaths += other.deaths;
+        self.steps_repeated += other.steps_repeated;
         self.repeated += other.repeated;
         for (mine, other) in self.coverage.iter_mut().zip(&other.coverage) {
             mine.merge(other);
@@ -79,6 +90,12 @@ impl TrialReport {
         self.deaths
     }
 
+    /// How many steps ran again after they had come to their end, over all schedules: nobody had
+    /// heard of it, or what they answered was a fault.
+    pub fn steps_run_again(&self) -> usize {
+        self.steps_repeated
+    }
+
     /// How many effects ran again under the key under which they had run, over all schedules.
     pub fn effects_run_again(&self) -> usize {
         self.repeated
@@ -98,8 +115,8 @@ impl fmt::Display for TrialReport {
         }
         write!(
             f,
-            " schedules, {} deaths, {} effects run again under their key, 0 lost",
-            self.deaths, self.repeated
+            " schedules, {} deaths, {} steps run again, {} effects run again under their key, 0 lost",
+            self.deaths, self.steps_repeated, self.repeated
         )
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Trace {
     /// How often everything stood still and time passed.
     pub(super) waits: usize,
     pub(super) deaths: usize,
+    /// Steps that ran again after they had come to their end.
+    pub(super) steps_repeated: usize,
     /// Effects that ran again, under a key that had run.
     pub(super) repeated: usize,
     /// States that were given up: calls of `on_exhausted`.

@@ -20,7 +20,7 @@ const AT_MOST: usize = 20_000;
 pub(super) type Open = Box<dyn Fn() -> Arc<dyn Journal>>;
 
 /// What is made of a world, or seen in it.
-type Of<W, T> = Box<dyn Fn(&W) -> T>;
+pub(super) type Of<W, T> = Box<dyn Fn(&W) -> T>;
 
 /// A run of a machine, played once undisturbed, and again and again with one thing or two going
 /// wrong; see the [module](super) for what it promises.
@@ -33,6 +33,7 @@ pub struct Trial<W = ()> {
     pub(super) machines: Vec<Of<W, Box<dyn AnyMachine>>>,
     pub(super) signals: Vec<Pending>,
     pub(super) observe: Vec<Of<W, Box<dyn Observed>>>,
+    pub(super) throughout: Vec<Of<W, Result<(), String>>>,
     pub(super) always: Vec<Of<W, Result<(), String>>>,
     pub(super) journal: Box<dyn Fn() -> Open>,
     pub(super) seed: Option<u64>,
@@ -50,6 +51,7 @@ impl Trial {
             machines: Vec::new(),
             signals: Vec::new(),
             observe: Vec::new(),
+            throughout: Vec::new(),
             always: Vec::new(),
             journal: Box::new(|| {
                 let journal = MemoryJournal::new();
@@ -65,20 +67,15 @@ impl Trial {
     /// a process, beside the journal. To be named before whatever looks at it.
     #[must_use]
     pub fn world<W: 'static>(self, world: impl Fn() -> W + 'static) -> Trial<W> {
-        let machines = self.machines.into_iter();
-        let machines = machines.map(|machine| Box::new(move |_: &W| machine(&())) as _);
-        let observe = self.observe.into_iter();
-        let observe = observe.map(|observe| Box::new(move |_: &W| observe(&())) as _);
-        let always = self.always.into_iter();
-        let always = always.map(|always| Box::new(move |_: &W| always(&())) as _);
         Trial {
             machine: self.machine,
             input: self.input,
             world: Box::new(world),
-            machines: machines.collect(),
+            machines: of_any(self.machines),
             signals: self.signals,
-            observe: observe.collect(),
-            always: always.collect(),
+            observe: of_any(self.observe),
+            throughout: of_any(self.throughout),
+            always: of_any(self.always),
             journal: self.journal,
             seed: self.seed,
             alike: self.alike,
@@ -123,6 +120,14 @@ impl<W: 'static> Trial<W> {
     #[must_use]
     pub fn always(mut self, holds: impl Fn(&W) -> Result<(), String> + 'static) -> Self {
         self.always.push(Box::new(holds));
+        self
+    }
+
+    /// Something that holds not only in the end, as what holds [`always`](Trial::always), but also
+    /// whenever a process has died: "the file is the old one or the new one".
+    #[must_use]
+    pub fn throughout(mut self, holds: impl Fn(&W) -> Result<(), String> + 'static) -> Self {
+        self.throughout.push(Box::new(holds));
         self
     }
 
@@ -373,6 +378,11 @@ impl<W: 'static> Trial<W> {
             &all[from + draw.below(to - from)]
         })
     }
+}
+
+/// What asks for no world is right for any.
+fn of_any<W: 'static, T: 'static>(all: Vec<Of<(), T>>) -> Vec<Of<W, T>> {
+    all.into_iter().map(|of| Box::new(move |_: &W| of(&())) as Of<W, T>).collect()
 }
 
 /// `before`, and then a crash at each of `writes` writes.
