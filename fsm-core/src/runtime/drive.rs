@@ -137,11 +137,14 @@ impl Drive {
             // Whoever waits runs no step, so nothing was interrupted.
             self.cue.next = Next::Run;
         }
+        let timed = later.at.is_some();
         let (cue, lane, mut first) = (&mut self.cue, self.registered.lane, false);
         let settled = self.inner.settle(&self.snapshot.run, &mut self.inbox, |table, run| {
             first = table.park(run, lane, later, std::mem::take(cue));
         });
-        self.inner.put_aside(self.inner.environment.now(), first);
+        if timed {
+            self.inner.put_aside(self.inner.environment.now(), first);
+        }
         self.settled(settled).await
     }
 
