@@ -1,6 +1,7 @@
 //! What the behaviour tests share: journals to run over, and a process that can die.
 #![allow(dead_code)] // Each test program uses its own part.
 
+pub(crate) mod counted;
 pub(crate) mod desk;
 pub(crate) mod faulty;
 pub(crate) mod lying;
