@@ -6,8 +6,10 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use fsm_core::{
-    Data, Ending, Fault, Outcome, RunEvent, RuntimeErrorKind, Spawn, StepKind, testing::Trial,
+    Context, Data, Ending, Fault, Machine, Outcome, RunEvent, RuntimeErrorKind, Spawn, State, Step,
+    StepKind, Wait, check, go, testing::Trial,
 };
+use serde::{Deserialize, Serialize};
 
 use self::support::{
     desk::Prepare,
@@ -38,6 +40,7 @@ on_each_journal! {
     grandchildren_are_waited_for_and_asked_to_stop
     a_hundred_children_are_waited_for
     a_child_is_no_run_to_redrive
+    a_child_that_ends_during_a_step_is_seen_by_the_next_state
 }
 
 fn watch(kids: &[(&str, Prepare)]) -> Raise {
@@ -267,6 +270,82 @@ fn a_child_is_no_run_to_redrive(medium: Medium) {
     assert_eq!(kind(redriven), Some(RuntimeErrorKind::NotFailed));
 }
 
+fn a_child_that_ends_during_a_step_is_seen_by_the_next_state(medium: Medium) {
+    let world = World::script([Act::Wait(0)]);
+    let process = Process::full(&medium, &world).with(Torn, &world);
+    let run = process.begin("t", "torn", &Bear);
+    process.until_in("t/1/a", "await");
+    world.add([Act::Wait(200)]);
+    process.order("t", 1);
+    process.until(|| world.said("torn") == 1);
+    process.order("t/1/a", 7);
+    process.until(|| process.kinds("t").contains(&"child_ended"));
+    assert_eq!(process.inspect("t").state, "torn");
+    assert_eq!(process.end(&run).data.as_text(), Some(r#"{"ends":1}"#));
+}
+
+/// Waits for an order or its child, and then for its child.
+struct Torn;
+
+impl Machine for Torn {
+    const NAME: &'static str = "torn";
+    type Host = World;
+    type Initial = Bear;
+    type States = (Bear, Tear, Last, Seen);
+}
+check!(Torn);
+
+#[derive(Serialize, Deserialize)]
+struct Bear;
+
+impl State<Torn> for Bear {
+    const NAME: &'static str = "bear";
+    type Next = (Tear,);
+
+    async fn run(self, _: &Torn, cx: &mut Context<'_, Torn>) -> Step<Self> {
+        cx.spawn::<support::desk::Desk>("a", &WAITS)?;
+        go(Tear)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Tear;
+
+impl State<Torn> for Tear {
+    const NAME: &'static str = "torn";
+    const WAIT: Wait = Wait::for_signals(&["order"]).or_children();
+    type Next = (Last,);
+
+    async fn run(self, _: &Torn, cx: &mut Context<'_, Torn>) -> Step<Self> {
+        cx.host().say("torn");
+        cx.host().act(cx).await?;
+        go(Last)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Last;
+
+impl State<Torn> for Last {
+    const NAME: &'static str = "last";
+    const WAIT: Wait = Wait::for_children();
+    type Next = (Seen,);
+
+    async fn run(self, _: &Torn, cx: &mut Context<'_, Torn>) -> Step<Self> {
+        go(Seen { ends: cx.children().iter().filter(|child| child.end.is_some()).count() })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    ends: usize,
+}
+
+impl State<Torn> for Seen {
+    const NAME: &'static str = "seen";
+    type Next = ();
+}
+
 #[test]
 fn a_crash_at_any_write_makes_no_second_child() {
     let trial = Trial::new("parent", &watch(&[("a", Prepare::Nothing), ("b", Prepare::Fail)]))
@@ -293,7 +372,7 @@ fn spawner(run: &'static str, key: &'static str) -> lying::Lying {
 }
 
 #[track_caller]
-fn check(run: &'static str, key: &'static str, code: &str) {
+fn check_child(run: &'static str, key: &'static str, code: &str) {
     let process = Process::start(&Medium::memory());
     process.runtime.register(spawner(run, key), "tests 1").unwrap();
     process.end(&process.begin("other", "lying", &()));
@@ -307,9 +386,9 @@ fn check(run: &'static str, key: &'static str, code: &str) {
 
 #[test]
 fn a_child_that_would_be_another_run_is_a_fault_of_its_parent_alone() {
-    check("other", "other", "child.key");
-    check("p/2/a", "a", "child.key");
-    check("p/1/a/b", "a/b", "child.key");
-    check("p/1/", "", "child.key");
-    check("p/1/taken", "taken", "child.taken");
+    check_child("other", "other", "child.key");
+    check_child("p/2/a", "a", "child.key");
+    check_child("p/1/a/b", "a/b", "child.key");
+    check_child("p/1/", "", "child.key");
+    check_child("p/1/taken", "taken", "child.taken");
 }
