@@ -56,6 +56,8 @@ impl Drive {
         let retire = Retire(Arc::clone(&port));
         let limits = self.limits(&kind, state);
         let stop = (kind == StepKind::Run).then_some(&cancellation);
+        let children = self.snapshot.carried.children.iter();
+        self.seen = children.filter(|c| c.end.is_some()).map(|c| c.run.clone()).collect();
         let call = self.step_call(kind);
         let (attempt, entry) = (call.attempt, call.entry);
         let span = tracing::debug_span!("step", state = state.name, entry, attempt);

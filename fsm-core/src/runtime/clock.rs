@@ -57,8 +57,8 @@ impl Drop for Running {
 }
 
 impl Inner {
-    /// To be called after a run was put aside at the time `now`; `first` says that its timer comes
-    /// before all others.
+    /// To be called after a run with a timer was put aside at the time `now`; `first` says that its
+    /// timer comes before all others.
     pub(super) fn put_aside(self: &Arc<Self>, now: Timestamp, first: bool) {
         let running = {
             let mut clock = self.clock.state();

@@ -22,6 +22,7 @@ mod handle;
 mod inner;
 mod open;
 mod operate;
+mod outcome;
 mod permit;
 mod port;
 mod recover;

@@ -91,6 +91,7 @@ impl Inner {
         let state = registered.machine.graph().state(&snapshot.state);
         let now = self.environment.now();
         let due = state.map(|state| due(&snapshot, state, &cue, now));
+        let timed = matches!(&due, Some(Due::Later(later)) if later.at.is_some());
         let first = {
             let mut table = self.table();
             table.quarantined.remove(run);
@@ -110,7 +111,9 @@ impl Inner {
                 }
             }
         };
-        self.put_aside(now, first);
+        if timed {
+            self.put_aside(now, first);
+        }
         self.dispatch(registered.lane);
         Ok(())
     }

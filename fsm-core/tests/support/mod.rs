@@ -1,10 +1,14 @@
 //! What the behaviour tests share: journals to run over, and a process that can die.
 #![allow(dead_code)] // Each test program uses its own part.
 
+pub(crate) mod counted;
+pub(crate) mod desk;
 pub(crate) mod faulty;
 pub(crate) mod lying;
 pub(crate) mod medium;
+pub(crate) mod parent;
 pub(crate) mod process;
+pub(crate) mod telling;
 pub(crate) mod world;
 
 use fsm_core::RunId;

@@ -1,0 +1,231 @@
+//! What a step does to the world: under which key, how often, and what is written of it.
+#![allow(clippy::unwrap_used)] // A test that cannot go on fails.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
+
+use fsm_core::{Context, Ending, Fault, Machine, Retry, State, Step, check, go};
+use serde::{Deserialize, Serialize};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id},
+};
+use tracing_subscriber::{Layer, layer, layer::SubscriberExt, registry::LookupSpan};
+
+use self::support::{
+    medium::Medium,
+    process::Process,
+    world::{Act, World, transient},
+};
+
+on_each_journal! {
+    keys_name_the_run_the_entry_and_the_effect
+    a_name_used_twice_is_one_effect
+    results_of_effects_before_a_fault_are_kept
+    a_fault_inside_an_effect_is_the_steps_and_leaves_the_intent
+    an_intent_outlives_the_process
+    a_result_of_another_type_is_a_fault
+    an_effect_says_for_whom_it_works
+}
+
+fn start(medium: &Medium, world: &World) -> Process {
+    Process::full(medium, world).with(Worker, world)
+}
+
+fn keys_name_the_run_the_entry_and_the_effect(medium: Medium) {
+    let world = World::default();
+    let process = start(&medium, &world);
+    process.end(&process.begin("r", "worker", &Task::Twice { again: true }));
+    assert_eq!(world.log(), ["r/1/a", "got 1", "r/1/b", "r/2/a", "got 1", "r/2/b"]);
+}
+
+fn a_name_used_twice_is_one_effect(medium: Medium) {
+    let world = World::default();
+    let process = start(&medium, &world);
+    process.end(&process.begin("r", "worker", &Task::SameName));
+    assert_eq!(world.log(), ["r/1/a", "got 1", "got 1"]);
+}
+
+fn results_of_effects_before_a_fault_are_kept(medium: Medium) {
+    let world = World::script([Act::Fault(transient())]);
+    let process = start(&medium, &world);
+    process.end_in_time(&process.begin("r", "worker", &Task::Twice { again: false }));
+    assert_eq!(world.log(), ["r/1/a", "got 1", "got 1", "r/1/b"], "`a` did not run again");
+    assert_eq!(process.kinds("r"), ["enter", "result", "attempt", "result", "enter", "end"]);
+}
+
+fn a_fault_inside_an_effect_is_the_steps_and_leaves_the_intent(medium: Medium) {
+    let world = World::default();
+    let process = start(&medium, &world);
+    let end = process.end_in_time(&process.begin("r", "worker", &Task::Once { faults: 2 }));
+    assert_eq!(end.ending, Ending::Completed);
+    assert_eq!(world.log(), ["r/1/c", "r/1/c again?", "r/1/c again?", "got 3"]);
+    let intents = process.kinds("r").iter().filter(|kind| **kind == "intent").count();
+    assert_eq!(intents, 1, "it is written down once");
+}
+
+fn an_intent_outlives_the_process(medium: Medium) {
+    let world = World::default();
+    let process = start(&medium, &world);
+    process.begin("r", "worker", &Task::Hangs);
+    process.until(|| world.said("r/1/c") == 1);
+    assert_eq!(process.kinds("r"), ["enter", "intent"], "it is durable before it runs");
+    let process = Process::full_at(&medium, process.die(), &world).with(Worker, &world);
+    process.end(&process.attach("r").unwrap());
+    assert_eq!(world.log(), ["r/1/c", "r/1/c again?", "got 3"]);
+}
+
+fn a_result_of_another_type_is_a_fault(medium: Medium) {
+    let process = start(&medium, &World::default());
+    let end = process.end(&process.begin("r", "worker", &Task::OtherType));
+    assert_eq!(end.fault.as_ref().map(Fault::code), Some("data.decode"));
+}
+
+fn an_effect_says_for_whom_it_works(medium: Medium) {
+    let (world, heard) = (World::default(), Heard::default());
+    let subscriber = tracing_subscriber::registry().with(heard.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        let process = start(&medium, &world);
+        process.end(&process.begin("r", "worker", &Task::Once { faults: 0 }));
+        process.end(&process.begin("s", "worker", &Task::Twice { again: true }));
+    });
+    let heard = heard.0.lock().unwrap();
+    let of = |said: &str| {
+        let fields = heard.iter().find(|fields| fields["message"] == said).unwrap();
+        ["run", "state", "entry", "attempt", "name", "key"].map(|field| fields[field].as_str())
+    };
+    assert_eq!(of("r/1/c"), ["r", "task", "1", "1", "c", "r/1/c"]);
+    assert_eq!(of("s/2/a"), ["s", "task", "2", "1", "a", "s/2/a"]);
+}
+
+/// Keeps each event with the fields of the spans around it.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
+
+#[derive(Clone, Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Heard {
+    fn on_new_span(&self, attributes: &Attributes<'_>, span: &Id, cx: layer::Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        cx.span(span).unwrap().extensions_mut().insert(fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, cx: layer::Context<'_, S>) {
+        let mut all = Fields::default();
+        for span in cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            all.0.extend(span.extensions().get::<Fields>().unwrap().0.clone());
+        }
+        event.record(&mut all);
+        self.0.lock().unwrap().push(all.0);
+    }
+}
+
+struct Worker;
+
+impl Machine for Worker {
+    const NAME: &'static str = "worker";
+    type Host = World;
+    type Initial = Task;
+    type States = (Task, Finished);
+}
+check!(Worker);
+
+#[derive(Serialize, Deserialize)]
+enum Task {
+    Twice {
+        again: bool,
+    },
+    SameName,
+    /// The effect fails so often.
+    Once {
+        faults: usize,
+    },
+    /// The effect hangs once.
+    Hangs,
+    OtherType,
+}
+
+fn touch(world: &World, key: &str, maybe_ran: bool) {
+    tracing::info!("{key}");
+    world.say(format!("{key}{}", if maybe_ran { " again?" } else { "" }));
+}
+
+impl State<Worker> for Task {
+    const NAME: &'static str = "task";
+    const RETRY: Retry = Retry::times(3);
+    type Next = (Task, Finished);
+
+    async fn run(self, _: &Worker, cx: &mut Context<'_, Worker>) -> Step<Self> {
+        let world = cx.host().clone();
+        let one = async |effect: fsm_core::Effect| {
+            touch(&world, &effect.key, effect.maybe_ran);
+            Ok(1)
+        };
+        match self {
+            Task::Twice { again } => {
+                let got: u32 = cx.effect("a", one).await?;
+                world.say(format!("got {got}"));
+                world.act(cx).await?;
+                cx.effect("b", one).await?;
+                if again {
+                    return go(Task::Twice { again: false });
+                }
+            }
+            Task::SameName => {
+                for _ in 0..2 {
+                    let got: u32 = cx.effect("a", one).await?;
+                    world.say(format!("got {got}"));
+                }
+            }
+            Task::Once { faults } => {
+                let fails = world.log().len() < faults;
+                let careful = async |effect: fsm_core::Effect| {
+                    touch(&world, &effect.key, effect.maybe_ran);
+                    if fails { Err(transient()) } else { Ok(3) }
+                };
+                let got: u32 = cx.once("c", careful).await?;
+                world.say(format!("got {got}"));
+            }
+            Task::Hangs => {
+                let hangs = world.log().is_empty();
+                let careful = async |effect: fsm_core::Effect| {
+                    touch(&world, &effect.key, effect.maybe_ran);
+                    if hangs { futures::future::pending().await } else { Ok(3) }
+                };
+                let got: u32 = cx.once("c", careful).await?;
+                world.say(format!("got {got}"));
+            }
+            Task::OtherType => {
+                cx.effect("a", one).await?;
+                let _: String = cx.effect("a", async |_| Ok(String::new())).await?;
+            }
+        }
+        go(Finished)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Finished;
+
+impl State<Worker> for Finished {
+    const NAME: &'static str = "finished";
+    type Next = ();
+}
