@@ -6,8 +6,8 @@
 //! continue it.
 
 use fsm_core::{
-    Body, Context, Data, Graph, Hosted, Machine, MemoryJournal, RunId, Runtime, State, Step, check,
-    go, testing::ManualEnvironment,
+    Body, Context, Graph, Hosted, Machine, MemoryJournal, RunId, Runtime, State, Step, check, go,
+    testing::ManualEnvironment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +27,8 @@ pub(crate) fn story() -> Result<String, Box<dyn std::error::Error>> {
     runtime.register(Hosted::new(Turnstile { price: 3 }, ()), "example")?;
 
     let visitor = RunId::new("visitor-1")?;
-    let input = Data::encode(&Locked { coins: 0 })?;
     let (end, history) = environment.block_on(async {
-        let run = runtime.start(visitor.clone(), "turnstile", input).await?;
+        let run = runtime.begin::<Turnstile>(visitor.clone(), &Locked { coins: 0 }).await?;
         let end = run.end().await?;
         Ok::<_, Box<dyn std::error::Error>>((end, runtime.history(&visitor).await?))
     })?;
@@ -48,8 +47,8 @@ pub(crate) fn story() -> Result<String, Box<dyn std::error::Error>> {
 }
 
 /// What all visitors share.
-struct Turnstile {
-    price: u32,
+pub(crate) struct Turnstile {
+    pub(crate) price: u32,
 }
 
 impl Machine for Turnstile {
@@ -61,8 +60,8 @@ impl Machine for Turnstile {
 check!(Turnstile);
 
 #[derive(Serialize, Deserialize)]
-struct Locked {
-    coins: u32,
+pub(crate) struct Locked {
+    pub(crate) coins: u32,
 }
 
 impl State<Turnstile> for Locked {
@@ -77,7 +76,7 @@ impl State<Turnstile> for Locked {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Open {
+pub(crate) struct Open {
     coins: u32,
 }
 
@@ -92,7 +91,7 @@ impl State<Turnstile> for Open {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Passed {
+pub(crate) struct Passed {
     paid: u32,
 }
 

@@ -13,7 +13,7 @@
 use std::{error::Error, path::Path, time::Duration};
 
 use fsm_core::{
-    AnyMachine, Data, Hosted, RunEvent, RunId, Runtime, Signal, Watched,
+    AnyMachine, Hosted, RunEvent, RunId, Runtime, Signal, Watched,
     sqlite::{SqliteJournal, Store},
     testing::ManualEnvironment,
 };
@@ -111,7 +111,7 @@ impl Library {
 
     async fn lend(&self, book: &RunId, reader: &str) -> Answer<()> {
         let lent = one::Lent { reader: reader.to_owned() };
-        self.runtime.start(book.clone(), "loan", Data::encode(&lent)?).await?;
+        self.runtime.begin::<one::Loans>(book.clone(), &lent).await?;
         Ok(())
     }
 
@@ -148,19 +148,19 @@ impl Library {
 
 /// The reader has brought the book back. A name that all versions know.
 #[derive(Serialize, Deserialize)]
-struct BroughtBack {}
+pub(crate) struct BroughtBack {}
 
 impl Signal for BroughtBack {
     const NAME: &'static str = "brought_back";
 }
 
-mod one {
+pub(crate) mod one {
     use fsm_core::{Context, Machine, Signal, State, Step, Wait, check, go};
     use serde::{Deserialize, Serialize};
 
     use super::{BroughtBack, MONTH};
 
-    pub(super) struct Loans;
+    pub(crate) struct Loans;
 
     impl Machine for Loans {
         const NAME: &'static str = "loan";
@@ -171,8 +171,8 @@ mod one {
     check!(Loans);
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Lent {
-        pub(super) reader: String,
+    pub(crate) struct Lent {
+        pub(crate) reader: String,
     }
 
     impl State<Loans> for Lent {
@@ -189,7 +189,7 @@ mod one {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Missed {
+    pub(crate) struct Missed {
         reader: String,
     }
 
@@ -205,7 +205,7 @@ mod one {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Returned {
+    pub(crate) struct Returned {
         reader: String,
     }
 
@@ -215,13 +215,13 @@ mod one {
     }
 }
 
-mod two {
+pub(crate) mod two {
     use fsm_core::{Context, Data, Fault, Machine, Signal, State, Step, Wait, check, go};
     use serde::{Deserialize, Serialize};
 
     use super::{BroughtBack, MONTH};
 
-    pub(super) struct Loans;
+    pub(crate) struct Loans;
 
     impl Machine for Loans {
         const NAME: &'static str = "loan";
@@ -248,9 +248,9 @@ mod two {
     check!(Loans);
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct OnLoan {
-        reader: String,
-        renewals: u32,
+    pub(crate) struct OnLoan {
+        pub(crate) reader: String,
+        pub(crate) renewals: u32,
     }
 
     impl State<Loans> for OnLoan {
@@ -267,7 +267,7 @@ mod two {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Returned {
+    pub(crate) struct Returned {
         reader: String,
         // What has ended is not migrated: who reads the result of an old loan finds no such field.
         #[serde(default)]
@@ -280,13 +280,13 @@ mod two {
     }
 }
 
-mod three {
+pub(crate) mod three {
     use fsm_core::{Context, Data, Fault, Machine, Signal, State, Step, Wait, check, go};
     use serde::{Deserialize, Serialize};
 
     use super::{BroughtBack, MONTH};
 
-    pub(super) struct Loans;
+    pub(crate) struct Loans;
 
     impl Machine for Loans {
         const NAME: &'static str = "loan";
@@ -313,7 +313,7 @@ mod three {
     check!(Loans);
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct OnLoan {
+    pub(crate) struct OnLoan {
         reader: String,
         renewals: u32,
     }
@@ -332,7 +332,7 @@ mod three {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Returned {
+    pub(crate) struct Returned {
         reader: String,
         // What has ended is not migrated: who reads the result of an old loan finds no such field.
         #[serde(default)]

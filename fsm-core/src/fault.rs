@@ -100,6 +100,11 @@ impl Fault {
         Fault::new(Class::Cancelled, "cancelled", "the step was asked to stop")
     }
 
+    /// The same, with what whoever asked for it said.
+    pub(crate) fn cancelled_because(reason: &String) -> Self {
+        Fault::new(Class::Cancelled, "cancelled", reason)
+    }
+
     /// A fault of class [`Class::Interrupted`].
     pub fn interrupted(message: impl Into<String>) -> Self {
         Fault::new(Class::Interrupted, "interrupted", message)

@@ -83,6 +83,45 @@ pub trait Journal: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Pruned, JournalError>>;
 }
 
+/// Journals are lent and shared.
+impl<J: Journal + ?Sized> Journal for std::sync::Arc<J> {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), JournalError>> {
+        (**self).append(records)
+    }
+
+    fn load(&self, run: &RunId) -> BoxFuture<'static, Result<Option<RunSnapshot>, JournalError>> {
+        (**self).load(run)
+    }
+
+    fn unfinished(
+        &self,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Loaded>, JournalError>> {
+        (**self).unfinished(after, limit)
+    }
+
+    fn list(&self, page: Page) -> BoxFuture<'static, Result<Vec<RunSummary>, JournalError>> {
+        (**self).list(page)
+    }
+
+    fn history(&self, run: &RunId) -> BoxFuture<'static, Result<Vec<Record>, JournalError>> {
+        (**self).history(run)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'static, Result<Option<u64>, JournalError>> {
+        (**self).head(run)
+    }
+
+    fn prune(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Pruned, JournalError>> {
+        (**self).prune(retention, now)
+    }
+}
+
 /// Which runs [`Journal::list`] answers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

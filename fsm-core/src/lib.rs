@@ -63,10 +63,11 @@
 //! | operate it | [`Runtime::pause`], [`Runtime::resume`], [`Runtime::redrive`], [`Runtime::abandon`] |
 //! | see what runs do | [`Runtime::inspect`], [`Runtime::list`], [`Runtime::history`], [`Runtime::watch`], [`Observer`] |
 //! | draw it | [`Graph::to_mermaid`], [`Graph::to_dot`], [`Graph::to_text`] |
+//! | test it: every crash, fault and cancel | [`testing::Trial`], [`testing::ManualEnvironment`], [`Context::alone`] |
 //! | forget what is long over | [`Runtime::prune`], [`Retention`] |
 //! | keep a machine from using all threads | [`RuntimeBuilder::concurrency`] |
 //! | start a run in your own transaction | [`Runtime::first_record`], [`Runtime::launch`], [`Runtime::revoke`] |
-//! | write a journal of your own | [`Journal`], [`RunSnapshot::fold`] |
+//! | write a journal of your own | [`Journal`], [`RunSnapshot::fold`], [`testing::journal_suite`] |
 //! | put a boundary between machine and runtime | [`AnyMachine`], [`Erased`], [`StepCall`], [`Outcome`] |
 //!
 //! # Executors
@@ -131,7 +132,7 @@
 //! # let runtime = Runtime::builder(MemoryJournal::new(), Threads).build();
 //! # runtime.register(Hosted::new(Egg, ()), "example")?;
 //! # let end = futures::executor::block_on(async {
-//! #     let run = runtime.start("egg".parse()?, "egg", Data::encode(&Raw {})?).await?;
+//! #     let run = runtime.begin::<Egg>("egg".parse()?, &Raw {}).await?;
 //! #     Ok::<_, Box<dyn std::error::Error>>(run.end().await?)
 //! # })?;
 //! # assert_eq!(end.state, "peeled");

@@ -30,13 +30,19 @@ pub trait Machine: Send + Sync + Sized + 'static {
 
     /// Translates a state that version `from` of this machine wrote.
     ///
-    /// The default keeps name and data, which is right as long as serde can still read them.
+    /// The default keeps name and data, which is right as long as serde can still read them, and
+    /// refuses what a newer version wrote: this one does not know what it would lose of it.
     ///
     /// # Errors
     ///
     /// A fault quarantines the run: it stays visible and is tried again after the next upgrade.
     fn migrate(from: u32, state: &str, data: Data) -> Result<(String, Data), Fault> {
-        let _ = from;
+        if from > Self::VERSION {
+            let message =
+                format!("version {from} of machine `{}` is newer than this one", Self::NAME);
+            return Err(Fault::permanent("machine.newer", message)
+                .advise("run the program that has that version, or a newer one"));
+        }
         Ok((state.to_owned(), data))
     }
 }

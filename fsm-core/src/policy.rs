@@ -82,7 +82,9 @@ impl Retry {
         self
     }
 
-    /// When no attempt is left the run pauses for an operator instead of taking its failure edge.
+    /// When the state will not be tried again, because no attempt is left or because the fault is
+    /// not retryable, the run pauses for an operator instead of taking its failure edge: for
+    /// states that undo something, which nobody else will.
     #[must_use]
     pub const fn or_pause(mut self) -> Self {
         self.pause = true;

@@ -107,9 +107,10 @@ pub struct Carried {
     /// The request to cancel that is not settled yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<String>,
-    /// Whether anybody has ever asked the run to stop.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub asked: bool,
+    /// Why somebody has asked the run to stop, for the first time and whether or not that is
+    /// settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// When the run is asked to stop, unless it has ended by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,

@@ -217,8 +217,8 @@ impl RunSnapshot {
 
     /// A run that waits for an operator goes on when it is asked to stop.
     fn ask_to_stop(&mut self, reason: String) {
+        self.carried.asked.get_or_insert_with(|| reason.clone());
         self.carried.cancel.get_or_insert(reason);
-        self.carried.asked = true;
         self.carried.paused = None;
         self.status = Status::Active;
     }

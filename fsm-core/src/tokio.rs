@@ -26,7 +26,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 ///
 /// ```
 /// use std::time::Duration;
-/// use fsm_core::{Data, Hosted, MemoryJournal, Runtime, TokioEnvironment};
+/// use fsm_core::{Hosted, MemoryJournal, Runtime, TokioEnvironment};
 /// # use fsm_core::{Context, Machine, State, Step, check, go, go_at};
 /// use tokio::runtime::Handle;
 /// # use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 ///     let environment = TokioEnvironment::new(Handle::current());
 ///     let runtime = Runtime::builder(MemoryJournal::new(), environment).build();
 ///     runtime.register(Hosted::new(Egg, ()), "example")?;
-///     let breakfast = runtime.start("breakfast".parse()?, "egg", Data::encode(&Raw)?).await?;
+///     let breakfast = runtime.begin::<Egg>("breakfast".parse()?, &Raw).await?;
 ///     Ok::<_, Box<dyn std::error::Error>>(breakfast.end().await?)
 /// })?;
 /// assert_eq!(end.state, "boiled");

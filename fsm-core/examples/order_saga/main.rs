@@ -14,14 +14,14 @@
 //! An order is a run of the machine `order`, a parcel a run of the machine `parcel`, which the
 //! order spawns and waits for. Two days pass in no time, as the clock is the program's own.
 
-mod order;
-mod parcel;
-mod shop;
+pub(crate) mod order;
+pub(crate) mod parcel;
+pub(crate) mod shop;
 
 use std::{collections::BTreeSet, error::Error};
 
 use fsm_core::{
-    Body, Data, Hosted, MemoryJournal, RunEvent, RunId, Runtime, Watch, Watched,
+    Body, Hosted, MemoryJournal, RunEvent, RunId, Runtime, Watch, Watched,
     testing::ManualEnvironment,
 };
 use futures::StreamExt;
@@ -51,8 +51,8 @@ pub(crate) fn story() -> Answer<String> {
     environment.block_on(async {
         let addresses = ["1 High Street", "2 High Street", "0 Nowhere", "4 High Street"];
         for (order, address) in ["order-1", "order-2", "order-3", "order-4"].iter().zip(addresses) {
-            let input = Data::encode(&Reserve { address: address.to_owned() })?;
-            process.runtime.start(order.parse()?, "order", input).await?;
+            let reserve = Reserve { address: address.to_owned() };
+            process.runtime.begin::<Orders>(order.parse()?, &reserve).await?;
             process.until(order, "unpaid").await?;
         }
         let booked = shop.bank_falls_silent();

@@ -202,7 +202,10 @@ impl Drive {
         // Entering a terminal state and ending are one durable write.
         let ending = graph.state(&next).and_then(|state| state.ending);
         if let Some(ending) = ending {
-            bodies.push(Body::End { ending, fault: None });
+            // A run that has cleaned up after a request to stop says what it was asked.
+            let asked = self.snapshot.carried.asked.as_ref();
+            let fault = asked.filter(|_| ending == Ending::Cancelled).map(Fault::cancelled_because);
+            bodies.push(Body::End { ending, fault });
         }
         let firsts = births.iter().map(|birth| birth.first.clone()).collect();
         if let Err(halt) = self.append(bodies, firsts).await {

@@ -18,8 +18,8 @@ pub enum RuntimeErrorKind {
     Quarantined,
     /// The journal failed; its kind says how.
     Journal(JournalErrorKind),
-    /// A signal has no serde form.
-    Signal,
+    /// A run's input, or a signal, has no serde form.
+    Input,
     /// The run has ended, so what was asked of it cannot be.
     Ended,
     /// The run did not fail in a state that it could continue at.
@@ -81,7 +81,7 @@ impl fmt::Display for RuntimeError {
             RuntimeErrorKind::Graph => "the machine cannot be registered",
             RuntimeErrorKind::Quarantined => "the run cannot be continued here",
             RuntimeErrorKind::Journal(_) => "the runtime's journal failed",
-            RuntimeErrorKind::Signal => "the signal cannot be written",
+            RuntimeErrorKind::Input => "this has no serde form",
             RuntimeErrorKind::Ended => "the run has ended",
             RuntimeErrorKind::NotFailed => "the run did not fail in a state that it can go on at",
             RuntimeErrorKind::Stopped => "the runtime was stopped",

@@ -147,7 +147,7 @@ impl Inner {
             // failed. Whichever it is, nothing of the request is durable.
             Err(_) => Err(match handle.end().await {
                 Ok(_) => RuntimeError::new(RuntimeErrorKind::Ended, run.as_str()),
-                Err(error) => RuntimeError::new(error.kind(), run.as_str()).caused_by(error),
+                Err(error) => RuntimeError::shared(error),
             }),
         };
         answer.map(|()| handle)

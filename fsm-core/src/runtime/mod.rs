@@ -48,15 +48,15 @@ use self::{
     table::Slot,
 };
 use crate::{
-    AnyMachine, Carried, Data, Environment, Graph, Journal, Page, Pruned, Record, Retention, RunId,
-    RunSnapshot, RunSummary, Timestamp,
+    AnyMachine, Carried, Data, Environment, Graph, Journal, Machine, Page, Pruned, Record,
+    Retention, RunId, RunSnapshot, RunSummary, Timestamp,
 };
 
 /// Executes runs of the machines that are registered with it. Clones are the same runtime.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fsm_core::{Data, End, Hosted, MemoryJournal, RunId, Runtime, testing::ManualEnvironment};
+/// use fsm_core::{End, Hosted, MemoryJournal, RunId, Runtime, testing::ManualEnvironment};
 /// # use fsm_core::{Context, Machine, State, Step, check, go};
 /// # use serde::{Deserialize, Serialize};
 /// # struct Turnstile;
@@ -81,7 +81,7 @@ use crate::{
 ///
 /// let end: End = environment.block_on(async {
 ///     let id: RunId = "first".parse()?;
-///     let run = runtime.start(id, "turnstile", Data::encode(&Locked { coins: 0 })?).await?;
+///     let run = runtime.begin::<Turnstile>(id, &Locked { coins: 0 }).await?;
 ///     Ok::<_, Box<dyn std::error::Error>>(run.end().await?)
 /// })?;
 /// assert_eq!(end.data.as_text(), Some(r#"{"coins":1}"#));
@@ -186,6 +186,27 @@ impl Runtime {
         input: Data,
     ) -> Result<RunHandle, RuntimeError> {
         self.start_with(run, machine, input, Carried::default()).await
+    }
+
+    /// As [`start`](Runtime::start), by type.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Runtime::start), and [`RuntimeErrorKind::Input`] if serde cannot write
+    /// `initial`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`start`](Runtime::start).
+    pub async fn begin<M: Machine>(
+        &self,
+        run: RunId,
+        initial: &M::Initial,
+    ) -> Result<RunHandle, RuntimeError> {
+        let input = Data::encode(initial).map_err(|fault| {
+            RuntimeError::new(RuntimeErrorKind::Input, M::NAME).caused_by(fault)
+        })?;
+        self.start(run, M::NAME, input).await
     }
 
     /// As [`start`](Runtime::start), for a run that is asked to stop when it has not ended at

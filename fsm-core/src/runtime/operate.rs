@@ -105,7 +105,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As [`signal`](Runtime::signal), and [`RuntimeErrorKind::Signal`] if serde cannot write it.
+    /// As [`signal`](Runtime::signal), and [`RuntimeErrorKind::Input`] if serde cannot write it.
     ///
     /// # Cancel safety
     ///
@@ -117,7 +117,7 @@ impl Runtime {
         signal: &G,
     ) -> Result<RunHandle, RuntimeError> {
         let data = Data::encode(signal).map_err(|fault| {
-            RuntimeError::new(RuntimeErrorKind::Signal, G::NAME).caused_by(fault)
+            RuntimeError::new(RuntimeErrorKind::Input, G::NAME).caused_by(fault)
         })?;
         self.signal(run, id, G::NAME, data).await
     }

@@ -108,7 +108,7 @@ impl Drive {
                 self.write(vec![Body::Attempt { attempt, fault, next_at }]).await?;
                 self.inner.tell(&self.snapshot.run, event);
             }
-            None if fault.is_retryable() && state.retry.pauses() => self.pause(fault).await?,
+            None if state.retry.pauses() => self.pause(fault).await?,
             None => self.cue.next = Next::Exhausted(Box::new(fault)),
         }
         Ok(())
@@ -138,9 +138,7 @@ impl Drive {
     /// Whoever asked the run to stop said why; a state that has no edge for it cannot.
     fn reason(&self, fault: Fault) -> Fault {
         match &self.snapshot.carried.cancel {
-            Some(reason) if fault == Fault::cancelled() => {
-                Fault::new(Class::Cancelled, "cancelled", reason)
-            }
+            Some(reason) if fault == Fault::cancelled() => Fault::cancelled_because(reason),
             _ => fault,
         }
     }

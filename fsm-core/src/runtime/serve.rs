@@ -35,7 +35,7 @@ impl Drive {
                 answer(done);
             }
             Some(Command::ParentCancels { reason, done }) => {
-                if !self.snapshot.carried.asked && !self.has_ended() {
+                if self.snapshot.carried.asked.is_none() && !self.has_ended() {
                     self.cancel(reason).await?;
                 }
                 answer(done);

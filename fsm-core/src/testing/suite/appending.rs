@@ -97,7 +97,7 @@ fn eventful() -> Run {
         data: Data::from_bytes(b"\"yes\"".to_vec()),
     };
     let carried = Carried {
-        asked: true,
+        asked: Some("a reason, `quoted`".to_owned()),
         cancel: Some("a reason, `quoted`".to_owned()),
         deadline: Some(START),
         parent: Some(id("parent")),
