@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -63,7 +63,10 @@ enum Blow {
     Cancel,
     Crash,
     Stop,
+    Pause,
     Unpause,
+    /// Somebody tells it something that no state takes.
+    Signal,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -89,7 +92,9 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => Just(Blow::Cancel),
         4 => Just(Blow::Crash),
         1 => Just(Blow::Stop),
-        1 => Just(Blow::Unpause),
+        1 => Just(Blow::Pause),
+        2 => Just(Blow::Unpause),
+        1 => Just(Blow::Signal),
     ]
 }
 
@@ -233,11 +238,19 @@ fn suffer(machine: &Scripted, blows: &[Blow]) {
         environment.advance_to_next();
     };
     environment.block_on(runtime.start(run.clone(), "lying", Data::default())).unwrap();
-    for blow in blows {
+    for (number, blow) in blows.iter().enumerate() {
         match blow {
             Blow::Work => environment.block_on(breathe()),
             Blow::Time => pass_time(),
             Blow::Cancel => drop(environment.block_on(runtime.cancel(&run, "a test")).unwrap()),
+            // It may have ended.
+            Blow::Pause => drop(environment.block_on(runtime.pause(&run, "a test"))),
+            Blow::Signal => {
+                // Now and then the same one again.
+                let signal = format!("s{}", number / 4);
+                let told = runtime.signal(&run, &signal, "gossip", Data::default());
+                drop(environment.block_on(told));
+            }
             Blow::Unpause => drop(environment.block_on(runtime.resume(&run)).unwrap()),
             Blow::Stop => environment.block_on(runtime.stop()),
             Blow::Crash => {}
@@ -271,7 +284,7 @@ fn suffer(machine: &Scripted, blows: &[Blow]) {
 fn flaws(graph: &Graph, records: &[Record]) -> Vec<String> {
     let mut flaws = Vec::new();
     let mut at: Option<String> = None;
-    let mut attempts = BTreeMap::new();
+    let (mut attempts, mut heard) = (BTreeMap::new(), BTreeSet::new());
     let (mut entered, mut ends) = (0, 0);
     for (record, expected) in records.iter().zip(1..) {
         if record.seq != expected {
@@ -302,6 +315,9 @@ fn flaws(graph: &Graph, records: &[Record]) -> Vec<String> {
                 }
             }
             Body::Resume => attempts.clear(),
+            Body::Signal(signal) if !heard.insert(&signal.id) => {
+                flaws.push(format!("signal {} twice", signal.id));
+            }
             Body::End { .. } => ends += 1,
             _ => {}
         }
@@ -312,8 +328,17 @@ fn flaws(graph: &Graph, records: &[Record]) -> Vec<String> {
     flaws
 }
 
+/// 512 cases, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, ..Default::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 512;
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_history_is_sound_whatever_happens(

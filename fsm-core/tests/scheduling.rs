@@ -7,68 +7,24 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use fsm_core::{
-    AnyMachine, Data, Ending, Environment, Graph, Hosted, Journal, MemoryJournal, Outcome, Port,
-    RunEvent, RunHandle, Runtime, RuntimeErrorKind, StepCall, StepKind,
+    Data, Ending, Environment, Hosted, MemoryJournal, RunEvent, Runtime,
     testing::{Intercepted, ManualEnvironment, for_each_seed},
 };
-use futures::{FutureExt, StreamExt, channel::oneshot, future::BoxFuture};
+use futures::{FutureExt, StreamExt, channel::oneshot};
 
 use self::support::{
-    counted::Counted,
-    desk::{Desk, Order, Prepare},
+    bench::{Busy, bench, bench_at},
+    desk::{Order, Prepare},
     id, lying,
-    parent::{Parent, Raise, Then},
-    telling::kind,
+    parent::{Raise, Then},
     world::{Act, Job, Work, World},
 };
-
-struct Bench {
-    environment: Counted,
-    runtime: Runtime,
-    world: World,
-}
-
-fn bench(journal: impl Journal, concurrency: usize) -> Bench {
-    bench_at(journal, concurrency, ManualEnvironment::default())
-}
-
-fn bench_at(journal: impl Journal, concurrency: usize, environment: ManualEnvironment) -> Bench {
-    let (environment, world) = (Counted::new(environment), World::default());
-    let runtime = Runtime::builder(journal, environment.clone()).concurrency(concurrency).build();
-    runtime.register(Hosted::new(Job, world.clone()), "tests 1").unwrap();
-    runtime.register(Hosted::new(Desk, world.clone()), "tests 1").unwrap();
-    runtime.register(Hosted::new(Parent, world.clone()), "tests 1").unwrap();
-    Bench { environment, runtime, world }
-}
-
-impl Bench {
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.environment.environment.block_on(future)
-    }
-
-    fn settle(&self) {
-        self.environment.environment.run_until_stalled();
-    }
-
-    fn begin(&self, run: &str, machine: &str, input: &impl serde::Serialize) -> RunHandle {
-        let input = Data::encode(input).unwrap();
-        self.block_on(self.runtime.start(id(run), machine, input)).unwrap()
-    }
-
-    fn order(&self, run: &str) {
-        self.block_on(self.runtime.tell(&id(run), "order", &Order(1))).unwrap();
-    }
-
-    fn state(&self, run: &str) -> String {
-        self.block_on(self.runtime.inspect(&id(run))).unwrap().unwrap().state
-    }
-}
 
 const WAITS: Prepare = Prepare::Serve { orders: 1 };
 
@@ -138,67 +94,6 @@ fn children_get_in_line_without_a_task_each() {
     // Those at work, those on their way out, and the parent.
     let most = bench.environment.most();
     assert!(most <= 4 + 4 + 1, "{most} tasks");
-}
-
-/// A machine of one step that counts how many are at work.
-struct Busy {
-    graph: Graph,
-    now: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    order: Arc<Mutex<Vec<String>>>,
-    hangs: Arc<AtomicBool>,
-}
-
-impl Busy {
-    fn new(name: &str) -> Self {
-        let mut graph =
-            lying::graph("work", vec![lying::state("work", &["done"]), lying::state("done", &[])]);
-        graph.machine = name.to_owned();
-        let (now, most, order, hangs) = Default::default();
-        Busy { graph, now, most, order, hangs }
-    }
-}
-
-struct AtWork(Arc<AtomicUsize>);
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl AnyMachine for Busy {
-    fn graph(&self) -> &Graph {
-        &self.graph
-    }
-
-    fn step(&self, call: StepCall, _: Arc<dyn Port>) -> BoxFuture<'_, Outcome> {
-        Box::pin(async move {
-            if call.kind != StepKind::Run {
-                return fsm_core::Fault::cancelled().into();
-            }
-            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-            let _at_work = AtWork(Arc::clone(&self.now));
-            self.most.fetch_max(now, Ordering::SeqCst);
-            self.order.lock().unwrap().push(call.run.to_string());
-            for _ in 0..5 {
-                support::process::breathe().await;
-            }
-            while self.hangs.load(Ordering::SeqCst) {
-                futures::future::pending::<()>().await;
-            }
-            lying::to("done")
-        })
-    }
-
-    fn migrate(
-        &self,
-        _: u32,
-        state: String,
-        data: Data,
-    ) -> BoxFuture<'_, Result<(String, Data), fsm_core::Fault>> {
-        Box::pin(async { Ok((state, data)) })
-    }
 }
 
 #[test]
@@ -391,124 +286,6 @@ fn while_a_write_stands_still_others_are_answered() {
     assert!(stalls.as_mut().now_or_never().is_none());
     release.send(()).unwrap();
     bench.block_on(stalls).unwrap();
-}
-
-#[test]
-fn a_stop_is_heard_by_runs_that_wait_that_are_in_line_and_that_work() {
-    let bench = bench(MemoryJournal::new(), 1);
-    bench.begin("job", "desk", &WAITS);
-    let timed = bench.begin("timed", "desk", &Prepare::Timed);
-    let parked = bench.begin("parked", "desk", &WAITS);
-    bench.settle();
-    bench.world.add([Act::Hang]);
-    let working = bench.begin("working", "job", &Work::default());
-    bench.settle();
-    let queued = bench.begin("queued", "job", &Work::default());
-    bench.settle();
-    let mut watch = bench.runtime.watch();
-    bench.block_on(bench.runtime.stop());
-    bench.settle();
-    assert_eq!(bench.environment.live(), 0, "not even the clock");
-    for run in [timed, parked, working, queued] {
-        let error = run.end().now_or_never().expect("it hears at once").unwrap_err();
-        assert_eq!(error.kind(), RuntimeErrorKind::Stopped);
-    }
-    assert!(bench.block_on(watch.next()).is_none(), "nothing happens any more");
-    assert!(bench.block_on(bench.runtime.watch().next()).is_none());
-    bench.block_on(bench.runtime.stop());
-
-    let (runtime, run) = (&bench.runtime, &id("parked"));
-    let stopped = Some(RuntimeErrorKind::Stopped);
-    let input = || Data::encode(&WAITS).unwrap();
-    assert_eq!(kind(bench.block_on(runtime.start(id("new"), "desk", input()))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.attach(run))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.launch(run))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.cancel(run, "late"))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.pause(run, "late"))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.resume(run))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.redrive(run))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.abandon(run, "late"))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.tell(run, "s", &Order(1)))), stopped);
-    assert_eq!(kind(bench.block_on(runtime.recover())), stopped);
-    let fault = fsm_core::Fault::cancelled();
-    assert_eq!(kind(bench.block_on(runtime.revoke(run, Ending::Failed, fault))), stopped);
-    assert_eq!(bench.state("parked"), "await", "and it can still be looked at");
-}
-
-#[test]
-fn a_task_that_is_dropped_before_it_begins_frees_its_run() {
-    let bench = bench(MemoryJournal::new(), 2);
-    bench.begin("r", "desk", &WAITS);
-    bench.settle();
-    let (runtime, run) = (bench.runtime.clone(), id("r"));
-    let mut told = Box::pin(runtime.tell(&run, "order", &Order(1)));
-    assert!(told.as_mut().now_or_never().is_none());
-    bench.environment.environment.drop_tasks();
-    let answer = told.now_or_never().expect("nobody is left to answer");
-    assert_eq!(kind(answer), Some(RuntimeErrorKind::Stopped));
-    bench.order("r");
-    bench.settle();
-    assert_eq!(bench.state("r"), "served");
-}
-
-#[test]
-fn a_clock_that_is_dropped_is_started_again() {
-    let bench = bench(MemoryJournal::new(), 2);
-    bench.begin("first", "desk", &Prepare::Timed);
-    bench.settle();
-    bench.environment.environment.drop_tasks();
-    bench.environment.environment.advance(Duration::from_secs(1));
-    bench.begin("second", "desk", &Prepare::Timed);
-    bench.settle();
-    bench.environment.environment.advance(Duration::from_secs(60));
-    bench.settle();
-    assert_eq!((bench.state("first"), bench.state("second")), ("served".into(), "served".into()));
-}
-
-/// An executor that has shut down: it drops what it is given.
-#[derive(Clone, Debug)]
-struct Closing(ManualEnvironment, Arc<AtomicBool>);
-
-impl Environment for Closing {
-    fn now(&self) -> fsm_core::Timestamp {
-        self.0.now()
-    }
-
-    fn sleep_until(&self, at: fsm_core::Timestamp) -> BoxFuture<'static, ()> {
-        self.0.sleep_until(at)
-    }
-
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        if !self.1.load(Ordering::SeqCst) {
-            self.0.spawn(task);
-        }
-    }
-
-    fn random(&self) -> u64 {
-        self.0.random()
-    }
-}
-
-#[test]
-fn an_executor_that_shuts_down_with_many_in_line_lets_go_of_all() {
-    let closing = Closing(ManualEnvironment::default(), Arc::default());
-    let runtime = Runtime::builder(MemoryJournal::new(), closing.clone()).concurrency(1).build();
-    let busy = Busy::new("busy");
-    busy.hangs.store(true, Ordering::SeqCst);
-    runtime.register(busy, "busy 1").unwrap();
-    let runs: Vec<_> = (0..20_000)
-        .map(|n| {
-            let start = runtime.start(id(&format!("r{n}")), "busy", Data::default());
-            closing.0.block_on(start).unwrap()
-        })
-        .collect();
-    closing.0.run_until_stalled();
-    closing.1.store(true, Ordering::SeqCst);
-    closing.0.drop_tasks();
-    for run in runs {
-        let error = run.end().now_or_never().expect("nobody is left").unwrap_err();
-        assert_eq!(error.kind(), RuntimeErrorKind::Stopped);
-    }
 }
 
 #[test]

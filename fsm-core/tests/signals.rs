@@ -9,14 +9,14 @@ use std::{
 };
 
 use fsm_core::{
-    Body, Carried, Data, Fault, Hosted, Journal, MemoryJournal, RunEvent, Runtime,
-    RuntimeErrorKind, testing::Intercepted, testing::ManualEnvironment,
+    Body, Carried, Data, Fault, Hosted, Journal, MemoryJournal, Outcome, RunEvent, Runtime,
+    RuntimeErrorKind, StepKind, testing::Intercepted, testing::ManualEnvironment,
 };
 use futures::{FutureExt, channel::oneshot};
 
 use self::support::{
     desk::{Desk, Gossip, Order, Prepare},
-    id,
+    id, lying,
     medium::Medium,
     process::Process,
     telling::kind,
@@ -303,6 +303,32 @@ fn a_paused_run_hears_it_and_does_not_move(medium: Medium) {
     assert_eq!(world.said("order 1"), 0);
     process.block_on(process.runtime.resume(&id("r"))).unwrap();
     assert_eq!(process.ended("r"), r#"completed {"orders":[1]}"#);
+}
+
+#[test]
+fn what_a_step_took_that_gave_up_is_left_for_the_next_state() {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&found);
+    let machine = lying::Lying::new("work", move |call, _| {
+        let names: Vec<_> = call.signals.iter().map(|signal| signal.name.clone()).collect();
+        seen.lock().unwrap().push((call.state.clone(), names));
+        match (call.state.as_str(), call.kind) {
+            ("work", StepKind::Run) => {
+                let mut outcome = Outcome::from(Fault::permanent("test.gone", "it is gone"));
+                outcome.taken = call.signals.into_iter().map(|signal| signal.id).collect();
+                outcome
+            }
+            ("work", _) => lying::to("other"),
+            _ => lying::to("done"),
+        }
+    });
+    let process = Process::start(&Medium::memory());
+    process.runtime.register(machine, "tests 1").unwrap();
+    process.begin("r", "lying", &());
+    process.end(&process.tell("r", "s", &Gossip).unwrap());
+    let gossip = || vec!["gossip".to_owned()];
+    let states = ["work", "work", "other"].map(|state| (state.to_owned(), gossip()));
+    assert_eq!(*found.lock().unwrap(), states);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the behaviour tests share: journals to run over, and a process that can die.
 #![allow(dead_code)] // Each test program uses its own part.
 
+pub(crate) mod bench;
 pub(crate) mod counted;
 pub(crate) mod desk;
 pub(crate) mod faulty;
@@ -8,6 +9,7 @@ pub(crate) mod lying;
 pub(crate) mod medium;
 pub(crate) mod parent;
 pub(crate) mod process;
+pub(crate) mod punctual;
 pub(crate) mod telling;
 pub(crate) mod world;
 
