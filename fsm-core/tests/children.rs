@@ -92,6 +92,8 @@ fn a_parent_that_is_asked_to_stop_asks_its_children_and_waits_for_them(medium: M
         assert_eq!(process.inspect(child).end().unwrap().ending, Ending::Cancelled);
         assert_eq!(process.kinds(child).iter().filter(|kind| **kind == "cancel").count(), 1);
     }
+    let ends = process.inspect("p").carried.children.into_iter().filter_map(|child| child.end);
+    assert_eq!(ends.count(), 2, "the state after the edge can see how they ended");
     let kinds = process.kinds("p");
     let of = |kind| kinds.iter().rposition(|other| *other == kind).unwrap();
     assert!(of("child_ended") < of("end"), "{kinds:?}");

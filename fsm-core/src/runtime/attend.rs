@@ -56,8 +56,10 @@ impl Drive {
         let retire = Retire(Arc::clone(&port));
         let limits = self.limits(&kind, state);
         let stop = (kind == StepKind::Run).then_some(&cancellation);
-        let children = self.snapshot.carried.children.iter();
-        self.seen = children.filter(|c| c.end.is_some()).map(|c| c.run.clone()).collect();
+        let ended = self.snapshot.carried.children.iter().filter(|child| child.end.is_some());
+        // The edges of a state get no context, and so see no children.
+        let shown = ended.filter(|_| kind == StepKind::Run);
+        self.seen = shown.map(|child| child.run.clone()).collect();
         let call = self.step_call(kind);
         let (attempt, entry) = (call.attempt, call.entry);
         let span = tracing::debug_span!("step", state = state.name, entry, attempt);
