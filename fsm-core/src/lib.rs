@@ -56,8 +56,8 @@
 //! | wait for somebody outside | [`Signal`], [`State::WAIT`], [`Context::take`], [`Runtime::tell`] |
 //! | divide the work | [`Context::spawn`], [`Wait::for_children`], [`Context::children`] |
 //! | stop, and undo | [`Runtime::cancel`], [`State::on_cancel`], [`Cancel`], [`Context::cancellation`] |
-//! | run it durably | [`Runtime`], [`Hosted`], [`MemoryJournal`], [`sqlite`] (feature `sqlite`) |
-//! | run it on an executor | [`Environment`], [`TokioEnvironment`] (feature `tokio`), [`testing::ManualEnvironment`] |
+//! | run it durably | [`Runtime`], [`Hosted`], [`MemoryJournal`], `sqlite` (feature `sqlite`) |
+//! | run it on an executor | [`Environment`], `TokioEnvironment` (feature `tokio`), [`testing::ManualEnvironment`] |
 //! | go on after a restart | [`Runtime::recover`], [`Runtime::attach`] |
 //! | change it while runs are under way | [`Machine::VERSION`], [`Machine::migrate`], [`Runtime::quarantined`] |
 //! | operate it | [`Runtime::pause`], [`Runtime::resume`], [`Runtime::redrive`], [`Runtime::abandon`] |
@@ -142,8 +142,8 @@
 //! # Types of other crates
 //!
 //! `BoxFuture` and `Stream` of `futures` appear in the traits and in [`Watch`]; the former is a
-//! name for a pinned box. Those of `rusqlite` appear in [`sqlite`], and tokio's `Handle` in
-//! [`TokioEnvironment`], and nowhere else.
+//! name for a pinned box. Those of `rusqlite` appear in `sqlite`, and tokio's `Handle` in
+//! `TokioEnvironment`, and nowhere else.
 
 #![forbid(unsafe_code)]
 
