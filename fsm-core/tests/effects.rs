@@ -3,20 +3,8 @@
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Debug,
-    sync::{Arc, Mutex},
-};
-
 use fsm_core::{Context, Ending, Fault, Machine, Retry, State, Step, check, go};
 use serde::{Deserialize, Serialize};
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Id},
-};
-use tracing_subscriber::{Layer, layer, layer::SubscriberExt, registry::LookupSpan};
 
 use self::support::{
     medium::Medium,
@@ -31,7 +19,6 @@ on_each_journal! {
     a_fault_inside_an_effect_is_the_steps_and_leaves_the_intent
     an_intent_outlives_the_process
     a_result_of_another_type_is_a_fault
-    an_effect_says_for_whom_it_works
 }
 
 fn start(medium: &Medium, world: &World) -> Process {
@@ -87,57 +74,6 @@ fn a_result_of_another_type_is_a_fault(medium: Medium) {
     assert_eq!(end.fault.as_ref().map(Fault::code), Some("data.decode"));
 }
 
-fn an_effect_says_for_whom_it_works(medium: Medium) {
-    let (world, heard) = (World::default(), Heard::default());
-    let subscriber = tracing_subscriber::registry().with(heard.clone());
-    tracing::subscriber::with_default(subscriber, || {
-        let process = start(&medium, &world);
-        process.end(&process.begin("r", "worker", &Task::Once { faults: 0 }));
-        process.end(&process.begin("s", "worker", &Task::Twice { again: true }));
-    });
-    let heard = heard.0.lock().unwrap();
-    let of = |said: &str| {
-        let fields = heard.iter().find(|fields| fields["message"] == said).unwrap();
-        ["run", "state", "entry", "attempt", "name", "key"].map(|field| fields[field].as_str())
-    };
-    assert_eq!(of("r/1/c"), ["r", "task", "1", "1", "c", "r/1/c"]);
-    assert_eq!(of("s/2/a"), ["s", "task", "2", "1", "a", "s/2/a"]);
-}
-
-/// Keeps each event with the fields of the spans around it.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
-
-#[derive(Clone, Default)]
-struct Fields(BTreeMap<&'static str, String>);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.insert(field.name(), format!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), value.to_owned());
-    }
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Heard {
-    fn on_new_span(&self, attributes: &Attributes<'_>, span: &Id, cx: layer::Context<'_, S>) {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        cx.span(span).unwrap().extensions_mut().insert(fields);
-    }
-
-    fn on_event(&self, event: &Event<'_>, cx: layer::Context<'_, S>) {
-        let mut all = Fields::default();
-        for span in cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            all.0.extend(span.extensions().get::<Fields>().unwrap().0.clone());
-        }
-        event.record(&mut all);
-        self.0.lock().unwrap().push(all.0);
-    }
-}
-
 struct Worker;
 
 impl Machine for Worker {
@@ -164,7 +100,6 @@ enum Task {
 }
 
 fn touch(world: &World, key: &str, maybe_ran: bool) {
-    tracing::info!("{key}");
     world.say(format!("{key}{}", if maybe_ran { " again?" } else { "" }));
 }
 
