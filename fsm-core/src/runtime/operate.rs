@@ -34,8 +34,9 @@ impl Runtime {
         self.inner.ask(run, Opening::Known, |done| Command::Pause { reason, done }).await
     }
 
-    /// Lets a run that waits for an operator continue, with all its attempts: durable when this
-    /// returns. A run that does not wait for one goes on as it does.
+    /// Lets a run that waits for an operator continue, with all its attempts and the time for them:
+    /// durable when this returns. A time that the run was to wait for anyway it still waits for. A
+    /// run that does not wait for an operator goes on as it does.
     ///
     /// # Errors
     ///
