@@ -1,8 +1,9 @@
 //! What a test of a machine needs: everything that can go wrong, one thing after the other.
 //!
 //! **Promise.** A [`Trial`] that passes has killed the process at each write of the journal, or
-//! repeated, failed and cancelled each step, and after each of these the run has come to the same
-//! end, by the same states, with the same effects under the same keys. One that fails says what
+//! repeated each step, or failed it for once, and after each of these the run has come to the same
+//! end, by the same states, with the same effects under the same keys. Or it has failed each step
+//! for good, or cancelled it, and what must always hold did. One that fails says what
 //! differs, in which schedule, and how to play that schedule again.
 //!
 //! A printer that must not print an invoice twice:
@@ -66,7 +67,8 @@
 //!
 //! **What a trial can see.** Time passes only when everything stands still, so a step's work must
 //! be done when its future is polled, or wait for the journal: a step that waits for another thread
-//! looks to the trial as if it hung.
+//! looks to the trial as if it hung, and there is no reactor of tokio. Timers, sockets and the like
+//! belong behind the machine's [`Host`](crate::Machine::Host).
 
 mod coverage;
 mod draw;

@@ -312,10 +312,14 @@ impl<'t, W: 'static> Play<'t, W> {
         }
         let end = runs.get(&self.root).map(|run: &RunTrace| run.end.clone());
         let seen = self.meddling.seen();
-        self.holds(&self.trial.always)?;
+        let end =
+            end.ok_or_else(|| unsound(format!("`{}`", self.root), "it is gone".to_owned()))?;
+        let mut always = self.trial.always.iter();
+        let checked = always.try_for_each(|holds| holds(&self.world, &end));
+        checked.map_err(|why| TrialError::new(TrialErrorKind::Broken, why))?;
         Ok(Trace {
             root: self.root.clone(),
-            end: end.ok_or_else(|| unsound(format!("`{}`", self.root), "it is gone".to_owned()))?,
+            end,
             runs,
             histories,
             graphs: self.graphs.clone(),

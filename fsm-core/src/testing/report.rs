@@ -109,7 +109,8 @@ impl TrialReport {
 
 impl fmt::Display for TrialReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.machine, self.plays)?;
+        let End { ending, state, .. } = &self.end;
+        write!(f, "{} ends {} in `{state}`: {}", self.machine, ending.as_str(), self.plays)?;
         if self.plays < self.possible {
             write!(f, " of {}", self.possible)?;
         }

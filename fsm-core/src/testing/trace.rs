@@ -133,6 +133,15 @@ impl RunTrace {
 impl Trace {
     /// Says in what this differs from what was `undisturbed`. Attempts count unless faults were
     /// caused.
+    /// Whether attempts were left for a step that was made to fail: no more was given up than
+    /// undisturbed, and no run ended with the fault that the trial made.
+    pub(super) fn is_mended(&self, undisturbed: &Trace) -> bool {
+        let made = |run: &RunTrace| {
+            run.end.fault.as_ref().is_some_and(|fault| fault.code().starts_with("trial."))
+        };
+        self.given_up <= undisturbed.given_up && !self.runs.values().any(made)
+    }
+
     pub(super) fn compare(
         &self,
         undisturbed: &Trace,

@@ -11,7 +11,7 @@ use super::{
     schedule::{Blow, DEATHS, FAILURES, Failure, MOMENTS, Schedule},
     trace::{Alike, Observed, Trace},
 };
-use crate::{AnyMachine, Data, Fault, Journal, MemoryJournal, Pending, RunId, Signal};
+use crate::{AnyMachine, Data, End, Fault, Journal, MemoryJournal, Pending, RunId, Signal};
 
 /// How many schedules are played unless the author says otherwise.
 const AT_MOST: usize = 20_000;
@@ -21,6 +21,9 @@ pub(super) type Open = Box<dyn Fn() -> Arc<dyn Journal>>;
 
 /// What is made of a world, or seen in it.
 pub(super) type Of<W, T> = Box<dyn Fn(&W) -> T>;
+
+/// What must hold of a world and of how the run ended in it.
+pub(super) type OfEnd<W> = Box<dyn Fn(&W, &End) -> Result<(), String>>;
 
 /// A run of a machine, played once undisturbed, and again and again with one thing or two going
 /// wrong; see the [module](super) for what it promises.
@@ -34,7 +37,8 @@ pub struct Trial<W = ()> {
     pub(super) signals: Vec<Pending>,
     pub(super) observe: Vec<Of<W, Box<dyn Observed>>>,
     pub(super) throughout: Vec<Of<W, Result<(), String>>>,
-    pub(super) always: Vec<Of<W, Result<(), String>>>,
+    pub(super) always: Vec<OfEnd<W>>,
+    may_fail: bool,
     pub(super) journal: Box<dyn Fn() -> Open>,
     pub(super) seed: Option<u64>,
     alike: Alike,
@@ -53,6 +57,7 @@ impl Trial {
             observe: Vec::new(),
             throughout: Vec::new(),
             always: Vec::new(),
+            may_fail: false,
             journal: Box::new(|| {
                 let journal = MemoryJournal::new();
                 Box::new(move || Arc::new(journal.clone()))
@@ -75,7 +80,8 @@ impl Trial {
             signals: self.signals,
             observe: of_any(self.observe),
             throughout: of_any(self.throughout),
-            always: of_any(self.always),
+            always: self.always.into_iter().map(of_any_end).collect(),
+            may_fail: self.may_fail,
             journal: self.journal,
             seed: self.seed,
             alike: self.alike,
@@ -119,7 +125,26 @@ impl<W: 'static> Trial<W> {
     /// ended: "nothing is left frozen".
     #[must_use]
     pub fn always(mut self, holds: impl Fn(&W) -> Result<(), String> + 'static) -> Self {
+        self.always.push(Box::new(move |world, _| holds(world)));
+        self
+    }
+
+    /// As [`always`](Trial::always), for what depends on how the run ended: "a run that was
+    /// cancelled has left nothing behind".
+    #[must_use]
+    pub fn always_at_end(
+        mut self,
+        holds: impl Fn(&W, &End) -> Result<(), String> + 'static,
+    ) -> Self {
         self.always.push(Box::new(holds));
+        self
+    }
+
+    /// The run that nothing disturbs ends with a fault, and is meant to. Without this such a run
+    /// is a mistake in the trial or in the machine: it would be found "the same" after each crash.
+    #[must_use]
+    pub fn may_fail(mut self) -> Self {
+        self.may_fail = true;
         self
     }
 
@@ -259,7 +284,7 @@ impl<W: 'static> Trial<W> {
             failures.clone().into_iter().map(fail)
         });
         self.play_all(report, schedules, |trace, blow| match blow {
-            Blow::Fail { failure: Failure::Retryable, .. } if trace.given_up <= calm.given_up => {
+            Blow::Fail { failure: Failure::Retryable, .. } if trace.is_mended(&calm) => {
                 self.compare(trace, &calm, false)
             }
             _ => Ok(()),
@@ -310,10 +335,18 @@ impl<W: 'static> Trial<W> {
             )
         })?;
         let trace = Play::play(self, &schedule)?;
+        if trace.deaths < schedule.crashes().count() {
+            let what = "the play ends before all of the schedule has happened";
+            return Err(TrialError::new(TrialErrorKind::Setup, what).of(
+                &self.machine,
+                &schedule,
+                self.seed,
+            ));
+        }
         let compared = match schedule.on_step() {
             Some(Blow::Cancel { .. } | Blow::CancelWait { .. }) => Ok(()),
             Some(Blow::Fail { failure: Failure::Permanent, .. }) => Ok(()),
-            Some(Blow::Fail { .. }) if trace.given_up > calm.given_up => Ok(()),
+            Some(Blow::Fail { .. }) if !trace.is_mended(&calm) => Ok(()),
             Some(Blow::Fail { .. }) => self.compare(&trace, &calm, false),
             Some(Blow::Repeat { .. } | Blow::Crash { .. }) | None => {
                 self.compare(&trace, &calm, true)
@@ -332,6 +365,14 @@ impl<W: 'static> Trial<W> {
 
     fn calm(&self) -> Result<(TrialReport, Trace), TrialError> {
         let calm = Play::play(self, &Schedule::default())?;
+        if let Some(fault) = calm.end.fault.as_ref().filter(|_| !self.may_fail) {
+            let End { ending, state, .. } = &calm.end;
+            let (ending, what) = (ending.as_str(), "the run fails although nothing disturbs it");
+            return Err(TrialError::new(TrialErrorKind::Setup, what)
+                .detail("found", format!("{ending} in `{state}`: {fault}"))
+                .detail("advice", "mend the machine or the trial, or say `.may_fail()`")
+                .of(&self.machine, &Schedule::default(), self.seed));
+        }
         // A run that differs from itself would be told to differ because of what disturbs it.
         self.same_as(&calm, &Schedule::default())?;
         Ok((TrialReport::new(&self.machine, &calm), calm))
@@ -383,6 +424,10 @@ impl<W: 'static> Trial<W> {
 /// What asks for no world is right for any.
 fn of_any<W: 'static, T: 'static>(all: Vec<Of<(), T>>) -> Vec<Of<W, T>> {
     all.into_iter().map(|of| Box::new(move |_: &W| of(&())) as Of<W, T>).collect()
+}
+
+fn of_any_end<W: 'static>(of: OfEnd<()>) -> OfEnd<W> {
+    Box::new(move |_: &W, end| of(&(), end))
 }
 
 /// `before`, and then a crash at each of `writes` writes.
