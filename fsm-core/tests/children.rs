@@ -6,8 +6,8 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use fsm_core::{
-    Context, Data, Ending, Fault, Machine, Outcome, RunEvent, RuntimeErrorKind, Spawn, State, Step,
-    StepKind, Wait, check, go, testing::Trial,
+    Context, Data, Ending, Environment, Fault, Machine, Outcome, RunEvent, RuntimeErrorKind, Spawn,
+    State, Step, StepKind, Wait, check, go, testing::Trial,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,7 @@ on_each_journal! {
     grandchildren_are_waited_for_and_asked_to_stop
     a_hundred_children_are_waited_for
     a_child_is_no_run_to_redrive
+    a_child_that_is_asked_after_when_it_ends_is_seen
     a_child_that_ends_during_a_step_is_seen_by_the_next_state
 }
 
@@ -270,6 +271,23 @@ fn a_child_is_no_run_to_redrive(medium: Medium) {
     process.ended("p");
     let redriven = process.block_on(process.runtime.redrive(&id("p/1/a")));
     assert_eq!(kind(redriven), Some(RuntimeErrorKind::NotFailed));
+}
+
+fn a_child_that_is_asked_after_when_it_ends_is_seen(medium: Medium) {
+    let process = Process::full(&medium, &World::default());
+    process.begin("p", "parent", &watch(&[("a", WAITS)]));
+    process.until_in("p/1/a", "await");
+    process.rest();
+    let (child, runtime) = (process.attach("p/1/a").unwrap(), process.runtime.clone());
+    process.environment.spawn(Box::pin(async move {
+        // Whoever hears of the end looks at it again, and is there before the parent is.
+        child.end().await.unwrap();
+        for _ in 0..100 {
+            runtime.attach(child.run()).await.unwrap();
+        }
+    }));
+    process.order("p/1/a", 7);
+    process.until(|| process.has_ended("p"));
 }
 
 fn a_child_that_ends_during_a_step_is_seen_by_the_next_state(medium: Medium) {

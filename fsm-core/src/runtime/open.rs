@@ -9,6 +9,7 @@ use super::{
     attend::panicked,
     cue::Cue,
     drive::Halt,
+    family::Family,
     inner::{Inner, Registered},
     table::{Slot, Wakened},
 };
@@ -37,7 +38,7 @@ impl Opening {
 pub(super) enum Opened {
     Here(Registered, Box<RunSnapshot>),
     /// It has ended, and the machine that it was a run of is not here.
-    Ended(End),
+    Ended(End, Family),
 }
 
 /// Finds out where the run stands, and whether it can be continued here.
@@ -95,7 +96,7 @@ pub(super) async fn adopt(inner: &Arc<Inner>, mut snapshot: RunSnapshot) -> Resu
         (Some(registered), Some(_)) => {
             return Ok(Opened::Here(registered, Box::new(snapshot)));
         }
-        (None, Some(end)) => return Ok(Opened::Ended(end)),
+        (None, Some(end)) => return Ok(Opened::Ended(end, Family::parent_of(&snapshot))),
         (None, None) => return Err(format!("machine `{}` is not registered", snapshot.machine)),
         (Some(registered), None) => registered,
     };

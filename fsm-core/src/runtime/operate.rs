@@ -1,6 +1,9 @@
 //! What somebody asks of a run: to stop, to wait, to go on, to hear something.
 
-use super::{Command, End, Opening, RunEvent, RunHandle, Runtime, RuntimeError, RuntimeErrorKind};
+use super::{
+    Command, End, Opening, RunEvent, RunHandle, Runtime, RuntimeError, RuntimeErrorKind,
+    family::Family,
+};
 use crate::{Body, Data, Ending, Fault, Pending, Record, RunId, Signal};
 
 impl Runtime {
@@ -145,8 +148,10 @@ impl Runtime {
         let Some(claimed) = self.inner.claim(run)? else { return Ok(None) };
         let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
         let snapshot = self.inner.journal.load(run).await?.ok_or_else(unknown)?;
+        let family = Family::parent_of(&snapshot);
         if let Some(end) = snapshot.end() {
             claimed.ended(&end);
+            self.inner.tell_family(run, family);
             return Ok(Some(end));
         }
         // Whatever a step does leaves a record behind its first entry.
@@ -159,6 +164,7 @@ impl Runtime {
         let end = End { ending, state: snapshot.state, data: snapshot.data, fault: Some(fault) };
         claimed.ended(&end);
         self.inner.tell(run, RunEvent::Ended(end.clone()));
+        self.inner.tell_family(run, family);
         Ok(Some(end))
     }
 
