@@ -6,17 +6,18 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use fsm_core::{
-    Context, Data, Ending, Environment, Fault, Machine, Outcome, RunEvent, RuntimeErrorKind, Spawn,
-    State, Step, StepKind, Wait, check, go, testing::Trial,
+    Context, Data, Ending, Environment, Fault, Machine, Observer, Outcome, RunEvent, RunId,
+    Runtime, RuntimeErrorKind, Spawn, State, Step, StepKind, Wait, check, go,
+    testing::{ManualEnvironment, Trial},
 };
 use serde::{Deserialize, Serialize};
 
 use self::support::{
-    desk::Prepare,
+    desk::{Desk, Prepare},
     id, lying,
     medium::Medium,
-    parent::{Kid, Raise, Then},
-    process::Process,
+    parent::{Kid, Parent, Raise, Then},
+    process::{Events, Process},
     telling::kind,
     world::{Act, World},
 };
@@ -41,6 +42,7 @@ on_each_journal! {
     a_hundred_children_are_waited_for
     a_child_is_no_run_to_redrive
     a_child_that_is_asked_after_when_it_ends_is_seen
+    an_observer_that_panics_keeps_no_parent_waiting
     a_child_that_ends_during_a_step_is_seen_by_the_next_state
 }
 
@@ -287,6 +289,26 @@ fn a_child_that_is_asked_after_when_it_ends_is_seen(medium: Medium) {
         }
     }));
     process.order("p/1/a", 7);
+    process.until(|| process.has_ended("p"));
+}
+
+/// Panics when it hears of the end of a child.
+struct Nervous;
+
+impl Observer for Nervous {
+    fn observe(&self, run: &RunId, event: RunEvent) {
+        let of_child = run.as_str() == "p/1/a";
+        assert!(!(of_child && matches!(event, RunEvent::Ended(_))), "a child has ended");
+    }
+}
+
+fn an_observer_that_panics_keeps_no_parent_waiting(medium: Medium) {
+    let environment = ManualEnvironment::default();
+    let runtime = Runtime::builder(medium.open(), environment.clone()).observer(Nervous).build();
+    let process = Process { environment, runtime, events: Events::default() };
+    let world = World::default();
+    let process = process.with(Desk, &world).with(Parent, &world);
+    process.begin("p", "parent", &watch(&[("a", Prepare::Nothing)]));
     process.until(|| process.has_ended("p"));
 }
 
