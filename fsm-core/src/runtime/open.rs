@@ -100,21 +100,32 @@ pub(super) async fn adopt(inner: &Arc<Inner>, mut snapshot: RunSnapshot) -> Resu
         (None, None) => return Err(format!("machine `{}` is not registered", snapshot.machine)),
         (Some(registered), None) => registered,
     };
-    let graph = registered.machine.graph();
-    if graph.version != snapshot.version {
-        let (state, data) = (snapshot.state.clone(), snapshot.data.clone());
-        let migrate = async { registered.machine.migrate(snapshot.version, state, data).await };
-        let migrated: Result<(String, Data), Fault> = AssertUnwindSafe(migrate)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|payload| Err(panicked(payload)));
-        (snapshot.state, snapshot.data) = migrated.map_err(|fault| fault.to_string())?;
-        snapshot.version = graph.version;
-    }
-    if graph.state(&snapshot.state).is_none() {
+    translate(&registered, &mut snapshot).await?;
+    if registered.machine.graph().state(&snapshot.state).is_none() {
         return Err(format!("it is in the unknown state `{}`", snapshot.state));
     }
     Ok(Opened::Here(registered, Box::new(snapshot)))
+}
+
+/// Makes `snapshot` one that the version of the machine that is here understands; or says why that
+/// cannot be.
+pub(super) async fn translate(
+    registered: &Registered,
+    snapshot: &mut RunSnapshot,
+) -> Result<(), String> {
+    let version = registered.machine.graph().version;
+    if version == snapshot.version {
+        return Ok(());
+    }
+    let (state, data) = (snapshot.state.clone(), snapshot.data.clone());
+    let migrate = async { registered.machine.migrate(snapshot.version, state, data).await };
+    let migrated: Result<(String, Data), Fault> = AssertUnwindSafe(migrate)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| Err(panicked(payload)));
+    (snapshot.state, snapshot.data) = migrated.map_err(|fault| fault.to_string())?;
+    snapshot.version = version;
+    Ok(())
 }
 
 pub(super) fn abandoned(reason: &str) -> Fault {
