@@ -72,7 +72,7 @@ pub(super) async fn open(
 async fn load(inner: &Arc<Inner>, run: &RunId) -> Result<Option<RunSnapshot>, Halt> {
     let dropped = inner.table().dropped.remove(run);
     if dropped {
-        // The executor dropped an earlier task, maybe in the middle of a write, which lands before
+        // Whoever wrote before was dropped, maybe in the middle of a write, which lands before
         // this one does.
         inner.journal.append(Vec::new()).await.map_err(RuntimeError::from)?;
     }
@@ -162,7 +162,8 @@ impl Inner {
         }
         let wakened = table.work(run, Cue::interrupted());
         drop(table);
-        Ok(Some(Claimed { inner: Arc::clone(self), wakened: Some(wakened) }))
+        let inner = Arc::clone(self);
+        Ok(Some(Claimed { inner, wakened: Some(wakened), writes: false }))
     }
 }
 
@@ -170,9 +171,15 @@ impl Inner {
 pub(super) struct Claimed {
     inner: Arc<Inner>,
     wakened: Option<Wakened>,
+    writes: bool,
 }
 
 impl Claimed {
+    /// From here on a write may be on its way, also when this is dropped.
+    pub(super) fn begin_to_write(&mut self) {
+        self.writes = true;
+    }
+
     /// The run has ended: whoever asked meanwhile hears of it.
     pub(super) fn ended(mut self, end: &End) {
         let Some(wakened) = self.wakened.take() else { return };
@@ -187,6 +194,9 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         let Some(mut wakened) = self.wakened.take() else { return };
         let mut table = self.inner.table();
+        if self.writes {
+            table.dropped.insert(wakened.run.clone());
+        }
         if let Ok(command) = wakened.inbox.try_recv() {
             drop(table);
             // Somebody asks for the run, so it is to go on.

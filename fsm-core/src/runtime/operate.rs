@@ -145,7 +145,7 @@ impl Runtime {
         ending: Ending,
         fault: Fault,
     ) -> Result<Option<End>, RuntimeError> {
-        let Some(claimed) = self.inner.claim(run)? else { return Ok(None) };
+        let Some(mut claimed) = self.inner.claim(run)? else { return Ok(None) };
         let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
         let snapshot = self.inner.journal.load(run).await?.ok_or_else(unknown)?;
         let family = Family::parent_of(&snapshot);
@@ -160,6 +160,7 @@ impl Runtime {
         }
         let body = Body::End { ending, fault: Some(fault.clone()) };
         let (seq, at) = (snapshot.seq + 1, self.inner.environment.now());
+        claimed.begin_to_write();
         self.inner.journal.append(vec![Record { run: run.clone(), seq, at, body }]).await?;
         let end = End { ending, state: snapshot.state, data: snapshot.data, fault: Some(fault) };
         claimed.ended(&end);
