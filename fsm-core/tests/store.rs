@@ -73,6 +73,16 @@ fn check_refused(path: &Path, kind: JournalErrorKind) {
 }
 
 #[test]
+fn a_record_that_cannot_be_stored_is_its_runs_matter_alone() {
+    let (_directory, store) = store();
+    let journal = SqliteJournal::new(store.clone()).unwrap();
+    let (at, body) = (Timestamp::default(), Body::Resume);
+    let record = Record { run: id("r"), seq: u64::MAX, at, body };
+    assert!(block_on(journal.append(vec![record])).is_err());
+    block_on(note(&store, "a neighbour")).unwrap();
+}
+
+#[test]
 fn a_read_sees_one_moment() {
     let (_directory, store) = store();
     let ((looked, looks), (go_on, waits)) = (mpsc::channel(), mpsc::channel::<()>());
