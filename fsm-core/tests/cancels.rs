@@ -3,9 +3,17 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use fsm_core::{Body, Cancel, Class, Data, Ending, Fault, Journal, RuntimeErrorKind, StepKind};
+use fsm_core::{
+    Body, Cancel, Class, Data, Ending, Fault, Hosted, Journal, MemoryJournal, Record, Runtime,
+    RuntimeErrorKind, StepKind,
+    testing::{Intercepted, ManualEnvironment},
+};
+use futures::FutureExt;
 
 use self::support::{
     id, lying,
@@ -264,4 +272,41 @@ fn a_run_that_never_began_is_revoked_without_a_step_and_no_other_is(medium: Medi
 /// What a run that has no edge for it ends with when a test has asked it to stop.
 fn asked() -> Fault {
     Fault::new(Class::Cancelled, "cancelled", "a test asks")
+}
+
+#[test]
+fn a_run_whose_revocation_is_on_its_way_does_not_begin() {
+    let (memory, world, environment) =
+        (MemoryJournal::new(), World::default(), ManualEnvironment::default());
+    let late: Arc<Mutex<Vec<Record>>> = Arc::default();
+    let queue = Arc::clone(&late);
+    // The first write lands with the second one, as nobody waits for it any more.
+    let journal = Intercepted::new(memory.clone(), move |journal, records| {
+        let before = std::mem::take(&mut *queue.lock().unwrap());
+        let is_end = records.iter().any(|record| matches!(record.body, Body::End { .. }));
+        if before.is_empty() && is_end {
+            *queue.lock().unwrap() = records;
+            return futures::future::pending().boxed();
+        }
+        async move {
+            if !before.is_empty() {
+                journal.append(before).await?;
+            }
+            journal.append(records).await
+        }
+        .boxed()
+    });
+    let runtime = Runtime::builder(journal, environment.clone()).build();
+    runtime.register(Hosted::new(Job, world.clone()), "tests 1").unwrap();
+    let input = Data::encode(&Work::default()).unwrap();
+    let first = runtime.first_record(id("r"), "job", input).unwrap();
+    environment.block_on(memory.append(vec![first])).unwrap();
+    let run = id("r");
+    let fault = Fault::user("no.room", "there is no room");
+    assert!(runtime.revoke(&run, Ending::Failed, fault).now_or_never().is_none());
+    assert_eq!(late.lock().unwrap().len(), 1, "it is on its way");
+
+    let end = environment.block_on(async { runtime.attach(&run).await?.end().await });
+    assert_eq!(end.unwrap().fault.unwrap().code(), "no.room");
+    assert_eq!(world.said("work 1"), 0, "no step of it ran");
 }

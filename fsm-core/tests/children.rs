@@ -6,17 +6,18 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use fsm_core::{
-    Context, Data, Ending, Fault, Machine, Outcome, RunEvent, RuntimeErrorKind, Spawn, State, Step,
-    StepKind, Wait, check, go, testing::Trial,
+    Context, Data, Ending, Environment, Fault, Machine, Observer, Outcome, RunEvent, RunId,
+    Runtime, RuntimeErrorKind, Spawn, State, Step, StepKind, Wait, check, go,
+    testing::{ManualEnvironment, Trial},
 };
 use serde::{Deserialize, Serialize};
 
 use self::support::{
-    desk::Prepare,
+    desk::{Desk, Prepare},
     id, lying,
     medium::Medium,
-    parent::{Kid, Raise, Then},
-    process::Process,
+    parent::{Kid, Parent, Raise, Then},
+    process::{Events, Process},
     telling::kind,
     world::{Act, World},
 };
@@ -40,6 +41,8 @@ on_each_journal! {
     grandchildren_are_waited_for_and_asked_to_stop
     a_hundred_children_are_waited_for
     a_child_is_no_run_to_redrive
+    a_child_that_is_asked_after_when_it_ends_is_seen
+    an_observer_that_panics_keeps_no_parent_waiting
     a_child_that_ends_during_a_step_is_seen_by_the_next_state
 }
 
@@ -270,6 +273,43 @@ fn a_child_is_no_run_to_redrive(medium: Medium) {
     process.ended("p");
     let redriven = process.block_on(process.runtime.redrive(&id("p/1/a")));
     assert_eq!(kind(redriven), Some(RuntimeErrorKind::NotFailed));
+}
+
+fn a_child_that_is_asked_after_when_it_ends_is_seen(medium: Medium) {
+    let process = Process::full(&medium, &World::default());
+    process.begin("p", "parent", &watch(&[("a", WAITS)]));
+    process.until_in("p/1/a", "await");
+    process.rest();
+    let (child, runtime) = (process.attach("p/1/a").unwrap(), process.runtime.clone());
+    process.environment.spawn(Box::pin(async move {
+        // Whoever hears of the end looks at it again, and is there before the parent is.
+        child.end().await.unwrap();
+        for _ in 0..100 {
+            runtime.attach(child.run()).await.unwrap();
+        }
+    }));
+    process.order("p/1/a", 7);
+    process.until(|| process.has_ended("p"));
+}
+
+/// Panics when it hears of the end of a child.
+struct Nervous;
+
+impl Observer for Nervous {
+    fn observe(&self, run: &RunId, event: RunEvent) {
+        let of_child = run.as_str() == "p/1/a";
+        assert!(!(of_child && matches!(event, RunEvent::Ended(_))), "a child has ended");
+    }
+}
+
+fn an_observer_that_panics_keeps_no_parent_waiting(medium: Medium) {
+    let environment = ManualEnvironment::default();
+    let runtime = Runtime::builder(medium.open(), environment.clone()).observer(Nervous).build();
+    let process = Process { environment, runtime, events: Events::default() };
+    let world = World::default();
+    let process = process.with(Desk, &world).with(Parent, &world);
+    process.begin("p", "parent", &watch(&[("a", Prepare::Nothing)]));
+    process.until(|| process.has_ended("p"));
 }
 
 fn a_child_that_ends_during_a_step_is_seen_by_the_next_state(medium: Medium) {

@@ -27,6 +27,8 @@ on_each_journal! {
     recorded_results_are_not_run_again
     a_missing_machine_quarantines_its_runs_alone
     an_unknown_state_quarantines_its_run_alone
+    a_newer_machine_migrates_a_failed_run_that_goes_on
+    a_run_that_a_migration_ends_ends_with_what_it_was_translated_to
     a_newer_machine_migrates_its_runs
     a_panic_in_a_migration_quarantines_its_run_alone
     a_task_that_is_dropped_frees_its_run
@@ -196,6 +198,31 @@ fn a_newer_machine_migrates_its_runs(medium: Medium) {
     assert_eq!(process.inspect("r").version, 2);
 }
 
+fn a_newer_machine_migrates_a_failed_run_that_goes_on(medium: Medium) {
+    let world = World::script([Act::Fault(Fault::permanent("test.failed", "as the script says"))]);
+    let process = Process::start(&medium).with(Old, &world);
+    let failed = process.begin("r", "evolving", &Begin { count: 41 });
+    assert_eq!(process.end(&failed).ending, Ending::Failed);
+    let environment = process.die();
+
+    let process = Process::start_at(&medium, environment).with(New, &world);
+    let run = process.block_on(process.runtime.redrive(&id("r"))).unwrap();
+    assert_eq!(process.end(&run).data.as_text(), Some(r#"{"total":42}"#));
+}
+
+fn a_run_that_a_migration_ends_ends_with_what_it_was_translated_to(medium: Medium) {
+    let world = World::script([Act::Hang]);
+    let process = Process::start(&medium).with(Old, &world);
+    process.begin("r", "evolving", &Begin { count: 0 });
+    process.until(|| world.said("begin") == 1);
+    let environment = process.die();
+
+    let process = Process::start_at(&medium, environment).with(New, &world);
+    let end = process.end(&process.attach("r").unwrap());
+    assert_eq!((end.state.as_str(), end.data.as_text()), ("finished", Some(r#"{"total":0}"#)));
+    assert_eq!(process.inspect("r").end(), Some(end));
+}
+
 fn a_panic_in_a_migration_quarantines_its_run_alone(medium: Medium) {
     let world = World::script([Act::Hang, Act::Hang]);
     let process = Process::start(&medium).with(Old, &world);
@@ -302,6 +329,9 @@ impl Machine for New {
         assert_eq!((from, state), (1, "begin"));
         let Begin { count } = data.decode()?;
         assert_ne!(count, 13, "bad luck");
+        if count == 0 {
+            return Ok(("finished".to_owned(), Data::encode(&Finished { total: 0 })?));
+        }
         Ok(("commence".to_owned(), Data::encode(&Commence { so_far: count })?))
     }
 }

@@ -73,6 +73,36 @@ fn check_refused(path: &Path, kind: JournalErrorKind) {
 }
 
 #[test]
+fn a_record_that_cannot_be_stored_is_its_runs_matter_alone() {
+    let (_directory, store) = store();
+    let journal = SqliteJournal::new(store.clone()).unwrap();
+    let (at, body) = (Timestamp::default(), Body::Resume);
+    let record = Record { run: id("r"), seq: u64::MAX, at, body };
+    assert!(block_on(journal.append(vec![record])).is_err());
+    block_on(note(&store, "a neighbour")).unwrap();
+}
+
+#[test]
+fn a_read_sees_one_moment() {
+    let (_directory, store) = store();
+    let ((looked, looks), (go_on, waits)) = (mpsc::channel(), mpsc::channel::<()>());
+    let count = |connection: &rusqlite::Connection| {
+        connection.query_row("SELECT count(*) FROM notes_note", [], |row| row.get::<_, u64>(0))
+    };
+    let reading = store.read(move |connection| {
+        let before = count(connection)?;
+        looked.send(()).unwrap();
+        waits.recv().unwrap();
+        Ok::<_, JournalError>((before, count(connection)?))
+    });
+    looks.recv().unwrap();
+    block_on(note(&store, "meanwhile")).unwrap();
+    go_on.send(()).unwrap();
+    assert_eq!(block_on(reading).unwrap(), (0, 0));
+    assert_eq!(notes(&store), ["meanwhile"], "the next one sees the next moment");
+}
+
+#[test]
 fn the_writer_syncs_in_full() {
     let (_directory, store) = store();
     let (synchronous, mode) = block_on(store.write(|tx| {

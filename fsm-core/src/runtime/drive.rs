@@ -87,7 +87,13 @@ impl Drive {
                 return Err(Halt::Quarantined(format!("it is in the unknown state `{state}`")));
             };
             if let Some(ending) = state.ending {
-                return self.finish(ending, None).await;
+                if self.snapshot.graph == self.registered.fingerprint {
+                    return self.finish(ending, None).await;
+                }
+                // A migration has led here, and what it made of the state is the result.
+                let RunSnapshot { state: next, data, carried, .. } = self.snapshot.clone();
+                self.enter(Move { next, data, wake_at: None, carried }, &[], Vec::new()).await?;
+                continue;
             }
             match due(&self.snapshot, state, &self.cue, self.inner.environment.now()) {
                 Due::Deadline => self.expire().await?,

@@ -6,7 +6,8 @@ use crate::{Data, Ending, Fault, Progress, RunId};
 
 /// Hears of everything that happens to runs, in order for each run.
 ///
-/// Called on the tasks of the runs: an observer that blocks, blocks them.
+/// Called on the tasks of the runs: an observer that blocks, blocks them. One that panics has
+/// heard of the event, and the run goes on.
 pub trait Observer: Send + Sync + 'static {
     /// `event` has happened to `run`. What is durable was made durable before the call.
     fn observe(&self, run: &RunId, event: RunEvent);

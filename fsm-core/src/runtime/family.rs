@@ -25,6 +25,12 @@ impl Family {
     pub(super) fn of(snapshot: &RunSnapshot) -> Self {
         Family { parent: snapshot.carried.parent.clone(), children: open(snapshot) }
     }
+
+    /// The parent alone, of a run whose end is no news. It takes a child that is here for one that
+    /// has not ended, and so looks again once that child has left, whatever it was here for.
+    pub(super) fn parent_of(snapshot: &RunSnapshot) -> Self {
+        Family { parent: snapshot.carried.parent.clone(), children: Vec::new() }
+    }
 }
 
 fn open(snapshot: &RunSnapshot) -> Vec<RunId> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -83,7 +84,13 @@ impl Inner {
     /// Tells whoever wants to know.
     pub(super) fn tell(&self, run: &RunId, event: RunEvent) {
         self.watchers.tell(run, &event);
-        self.observer.observe(run, event);
+        // Its panic would end the task that tells, and the rest of what that task has to do.
+        let observed = catch_unwind(AssertUnwindSafe(|| self.observer.observe(run, event)));
+        if let Err(payload) = observed {
+            // The payload's own drop might panic.
+            std::mem::forget(payload);
+            tracing::error!(%run, "an observer panicked");
+        }
     }
 
     /// Finds `run` here, or takes it up as `opening` says, and gives its task `command`.

@@ -9,6 +9,7 @@ use super::{
     attend::panicked,
     cue::Cue,
     drive::Halt,
+    family::Family,
     inner::{Inner, Registered},
     table::{Slot, Wakened},
 };
@@ -37,7 +38,7 @@ impl Opening {
 pub(super) enum Opened {
     Here(Registered, Box<RunSnapshot>),
     /// It has ended, and the machine that it was a run of is not here.
-    Ended(End),
+    Ended(End, Family),
 }
 
 /// Finds out where the run stands, and whether it can be continued here.
@@ -71,7 +72,7 @@ pub(super) async fn open(
 async fn load(inner: &Arc<Inner>, run: &RunId) -> Result<Option<RunSnapshot>, Halt> {
     let dropped = inner.table().dropped.remove(run);
     if dropped {
-        // The executor dropped an earlier task, maybe in the middle of a write, which lands before
+        // Whoever wrote before was dropped, maybe in the middle of a write, which lands before
         // this one does.
         inner.journal.append(Vec::new()).await.map_err(RuntimeError::from)?;
     }
@@ -95,25 +96,36 @@ pub(super) async fn adopt(inner: &Arc<Inner>, mut snapshot: RunSnapshot) -> Resu
         (Some(registered), Some(_)) => {
             return Ok(Opened::Here(registered, Box::new(snapshot)));
         }
-        (None, Some(end)) => return Ok(Opened::Ended(end)),
+        (None, Some(end)) => return Ok(Opened::Ended(end, Family::parent_of(&snapshot))),
         (None, None) => return Err(format!("machine `{}` is not registered", snapshot.machine)),
         (Some(registered), None) => registered,
     };
-    let graph = registered.machine.graph();
-    if graph.version != snapshot.version {
-        let (state, data) = (snapshot.state.clone(), snapshot.data.clone());
-        let migrate = async { registered.machine.migrate(snapshot.version, state, data).await };
-        let migrated: Result<(String, Data), Fault> = AssertUnwindSafe(migrate)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|payload| Err(panicked(payload)));
-        (snapshot.state, snapshot.data) = migrated.map_err(|fault| fault.to_string())?;
-        snapshot.version = graph.version;
-    }
-    if graph.state(&snapshot.state).is_none() {
+    translate(&registered, &mut snapshot).await?;
+    if registered.machine.graph().state(&snapshot.state).is_none() {
         return Err(format!("it is in the unknown state `{}`", snapshot.state));
     }
     Ok(Opened::Here(registered, Box::new(snapshot)))
+}
+
+/// Makes `snapshot` one that the version of the machine that is here understands; or says why that
+/// cannot be.
+pub(super) async fn translate(
+    registered: &Registered,
+    snapshot: &mut RunSnapshot,
+) -> Result<(), String> {
+    let version = registered.machine.graph().version;
+    if version == snapshot.version {
+        return Ok(());
+    }
+    let (state, data) = (snapshot.state.clone(), snapshot.data.clone());
+    let migrate = async { registered.machine.migrate(snapshot.version, state, data).await };
+    let migrated: Result<(String, Data), Fault> = AssertUnwindSafe(migrate)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| Err(panicked(payload)));
+    (snapshot.state, snapshot.data) = migrated.map_err(|fault| fault.to_string())?;
+    snapshot.version = version;
+    Ok(())
 }
 
 pub(super) fn abandoned(reason: &str) -> Fault {
@@ -150,7 +162,8 @@ impl Inner {
         }
         let wakened = table.work(run, Cue::interrupted());
         drop(table);
-        Ok(Some(Claimed { inner: Arc::clone(self), wakened: Some(wakened) }))
+        let inner = Arc::clone(self);
+        Ok(Some(Claimed { inner, wakened: Some(wakened), writes: false }))
     }
 }
 
@@ -158,9 +171,15 @@ impl Inner {
 pub(super) struct Claimed {
     inner: Arc<Inner>,
     wakened: Option<Wakened>,
+    writes: bool,
 }
 
 impl Claimed {
+    /// From here on a write may be on its way, also when this is dropped.
+    pub(super) fn begin_to_write(&mut self) {
+        self.writes = true;
+    }
+
     /// The run has ended: whoever asked meanwhile hears of it.
     pub(super) fn ended(mut self, end: &End) {
         let Some(wakened) = self.wakened.take() else { return };
@@ -175,6 +194,9 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         let Some(mut wakened) = self.wakened.take() else { return };
         let mut table = self.inner.table();
+        if self.writes {
+            table.dropped.insert(wakened.run.clone());
+        }
         if let Ok(command) = wakened.inbox.try_recv() {
             drop(table);
             // Somebody asks for the run, so it is to go on.

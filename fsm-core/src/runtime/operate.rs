@@ -1,6 +1,9 @@
 //! What somebody asks of a run: to stop, to wait, to go on, to hear something.
 
-use super::{Command, End, Opening, RunEvent, RunHandle, Runtime, RuntimeError, RuntimeErrorKind};
+use super::{
+    Command, End, Opening, RunEvent, RunHandle, Runtime, RuntimeError, RuntimeErrorKind,
+    family::Family,
+};
 use crate::{Body, Data, Ending, Fault, Pending, Record, RunId, Signal};
 
 impl Runtime {
@@ -142,11 +145,13 @@ impl Runtime {
         ending: Ending,
         fault: Fault,
     ) -> Result<Option<End>, RuntimeError> {
-        let Some(claimed) = self.inner.claim(run)? else { return Ok(None) };
+        let Some(mut claimed) = self.inner.claim(run)? else { return Ok(None) };
         let unknown = || RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str());
         let snapshot = self.inner.journal.load(run).await?.ok_or_else(unknown)?;
+        let family = Family::parent_of(&snapshot);
         if let Some(end) = snapshot.end() {
             claimed.ended(&end);
+            self.inner.tell_family(run, family);
             return Ok(Some(end));
         }
         // Whatever a step does leaves a record behind its first entry.
@@ -155,10 +160,12 @@ impl Runtime {
         }
         let body = Body::End { ending, fault: Some(fault.clone()) };
         let (seq, at) = (snapshot.seq + 1, self.inner.environment.now());
+        claimed.begin_to_write();
         self.inner.journal.append(vec![Record { run: run.clone(), seq, at, body }]).await?;
         let end = End { ending, state: snapshot.state, data: snapshot.data, fault: Some(fault) };
         claimed.ended(&end);
         self.inner.tell(run, RunEvent::Ended(end.clone()));
+        self.inner.tell_family(run, family);
         Ok(Some(end))
     }
 

@@ -5,7 +5,7 @@ use super::{
     command::{Command, Done},
     cue::Cue,
     drive::{Drive, Halt},
-    open::abandoned,
+    open::{abandoned, translate},
 };
 use crate::{Body, Ending, Fault, Pending, RunEvent, Status};
 
@@ -117,11 +117,21 @@ impl Drive {
     /// A run that failed because its state gave up goes on there. One that failed by entering a
     /// state that says so has nowhere to go on, and the end of a child is its parent's by then.
     async fn redrive(&mut self, done: Done) -> Result<(), Halt> {
-        let graph = self.registered.machine.graph();
-        let state = graph.state(&self.snapshot.state);
         let failed = matches!(self.snapshot.status, Status::Ended(Ending::Failed, _));
-        let can_go_on = state.is_some_and(|state| state.ending.is_none());
-        if failed && can_go_on && self.snapshot.carried.parent.is_none() {
+        if !failed || self.snapshot.carried.parent.is_some() {
+            self.refuse(done, RuntimeErrorKind::NotFailed);
+            return Ok(());
+        }
+        // Another version of its machine may have ended it.
+        let mut translated = self.snapshot.clone();
+        if let Err(why) = translate(&self.registered, &mut translated).await {
+            tracing::warn!(run = %translated.run, why, "a run that failed cannot go on here");
+            self.refuse(done, RuntimeErrorKind::Quarantined);
+            return Ok(());
+        }
+        let state = self.registered.machine.graph().state(&translated.state);
+        if state.is_some_and(|state| state.ending.is_none()) {
+            self.snapshot = translated;
             self.write(vec![Body::Redrive]).await?;
             self.cue = Cue::default();
             answer(done);

@@ -47,7 +47,7 @@ pub(super) struct Table {
     pub(super) waiters: BTreeMap<RunId, Vec<oneshot::Sender<Ended>>>,
     /// The runs that cannot be continued here, and why.
     pub(super) quarantined: BTreeMap<RunId, String>,
-    /// The runs whose tasks the executor has dropped.
+    /// The runs whose writer was dropped: a task by its executor, or whoever revoked the run.
     pub(super) dropped: BTreeSet<RunId>,
     /// How many runs have left: as long as it stands still, what was read of a run that is not
     /// here is what its journal says.

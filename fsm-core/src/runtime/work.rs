@@ -62,7 +62,7 @@ impl Drop for Place {
 /// How a run leaves the table.
 struct Left {
     end: Result<End, RuntimeError>,
-    /// Whom its end is news to.
+    /// Who is to hear that it has left, if it has ended.
     family: Option<Family>,
     waiters: Waiters,
 }
@@ -107,7 +107,7 @@ async fn attend(
             let drive = Drive::new(inner, registered, *snapshot, cue, channel, permit);
             drive_to_end(&mut place, drive).await
         }
-        Ok(Opened::Ended(end)) => {
+        Ok(Opened::Ended(end, family)) => {
             drop(permit);
             let waiters = loop {
                 match place.leave(&mut inbox) {
@@ -115,7 +115,7 @@ async fn attend(
                     Err(command) => refuse_redrive(&place.run, command, end.ending),
                 }
             };
-            Some(Left { end: Ok(end), family: None, waiters })
+            Some(Left { end: Ok(end), family: Some(family), waiters })
         }
         Err(halt) => {
             drop(permit);
@@ -145,8 +145,10 @@ async fn drive_to_end(place: &mut Place, mut drive: Drive) -> Option<Left> {
         }
         match place.leave(&mut drive.inbox) {
             Ok(waiters) => {
-                let family = is_news.then(|| Family::of(&drive.snapshot));
-                return Some(Left { end: Ok(end), family, waiters });
+                let snapshot = &drive.snapshot;
+                let family =
+                    if is_news { Family::of(snapshot) } else { Family::parent_of(snapshot) };
+                return Some(Left { end: Ok(end), family: Some(family), waiters });
             }
             // It has ended, and there is nothing left to stop.
             Err(Command::Stop) => {}

@@ -1,6 +1,10 @@
 //! A record in the form in which it is stored.
 
-use crate::{JournalError, JournalErrorKind, Record, Timestamp};
+use crate::{Body, JournalError, JournalErrorKind, Record, Timestamp};
+
+/// A longer body is refused. SQLite takes rows of up to 1,000,000,000 bytes
+/// (<https://sqlite.org/limits.html>).
+const BODY_BYTES_MAX: usize = 1 << 29;
 
 /// A record with its body written out and a checksum over what it says.
 ///
@@ -17,9 +21,24 @@ impl Sealed {
             let subject = format!("{} record {}", record.run, record.seq);
             JournalError::new(JournalErrorKind::Storage, subject).caused_by(error)
         })?;
+        // Refused here, where it is its run's matter alone: on the writer's thread a statement
+        // that fails is taken for a failure of the disk.
+        if let Some(why) = unstorable(&record, body.len()) {
+            let subject = format!("{} record {}", record.run, record.seq);
+            return Err(JournalError::new(JournalErrorKind::Storage, subject).caused_by(why));
+        }
         let checksum = checksum(record.run.as_str(), record.seq, millis(record.at), &body);
         Ok(Sealed { record, body, checksum })
     }
+}
+
+/// Why SQLite has no room for `record`, whose body is so long, if it has none.
+fn unstorable(record: &Record, body_bytes: usize) -> Option<&'static str> {
+    let entry = if let Body::Enter { entry, .. } = record.body { entry } else { 0 };
+    if body_bytes > BODY_BYTES_MAX {
+        return Some("it is longer than half a gibibyte");
+    }
+    (i64::try_from(record.seq.max(entry)).is_err()).then_some("its number is out of range")
 }
 
 /// CRC-32 of what makes a record: it finds a row that was changed, and one that stands in
@@ -36,4 +55,24 @@ pub(super) fn checksum(run: &str, seq: u64, at_ms: i64, body: &str) -> u32 {
 /// `at` as SQLite can hold it: a time that never comes is the last one there is.
 pub(super) fn millis(at: Timestamp) -> i64 {
     i64::try_from(at.as_unix_ms()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(seq: u64, body_bytes: usize, is_storable: bool) {
+        let run = crate::RunId::new("r").unwrap();
+        let record = Record { run, seq, at: Timestamp::default(), body: Body::Resume };
+        assert_eq!(unstorable(&record, body_bytes).is_none(), is_storable, "{seq} {body_bytes}");
+    }
+
+    #[test]
+    fn what_sqlite_has_no_room_for_is_refused() {
+        check(1, BODY_BYTES_MAX, true);
+        check(1, BODY_BYTES_MAX + 1, false);
+        check(i64::MAX as u64, 1, true);
+        check(i64::MAX as u64 + 1, 1, false);
+    }
 }

@@ -145,7 +145,8 @@ impl Store {
         result
     }
 
-    /// Runs `work` on the reader's thread, over what is committed.
+    /// Runs `work` on the reader's thread, over what is committed when it first looks. It reads
+    /// inside a transaction, and does not begin or end one.
     ///
     /// # Errors
     ///

@@ -99,7 +99,18 @@ pub(super) fn dropped() -> JournalError {
 /// Does work one by one, on a connection that cannot write.
 pub(super) fn read_loop(connection: &Connection, queue: &mpsc::Receiver<Work>) {
     while let Ok(work) = queue.recv() {
-        if let Some(done) = work.run(connection) {
+        // Without it each statement would see another moment, and a run whose records are pruned
+        // between two of them would look damaged.
+        let moment = match connection.unchecked_transaction() {
+            Ok(moment) => moment,
+            Err(error) => {
+                work.refuse(super::error::kind(&error));
+                continue;
+            }
+        };
+        let done = work.run(connection);
+        drop(moment);
+        if let Some(done) = done {
             (done.acknowledge)(Ok(()));
         }
     }
