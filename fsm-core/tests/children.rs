@@ -317,7 +317,7 @@ fn a_child_that_ends_during_a_step_is_seen_by_the_next_state(medium: Medium) {
     let process = Process::full(&medium, &world).with(Torn, &world);
     let run = process.begin("t", "torn", &Bear);
     process.until_in("t/1/a", "await");
-    world.add([Act::Wait(200)]);
+    world.add([Act::Wait(5_000)]);
     process.order("t", 1);
     process.until(|| world.said("torn") == 1);
     process.order("t/1/a", 7);
