@@ -55,6 +55,11 @@ pub const fn validate<M: Machine>() {
             let what = "two states have this name, or one stands twice in `type States`";
             fail_at::<M>(state.name, &[what]);
         }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < states.len() {
+        let state = &states[i];
         if state.next.len() > 12 {
             fail_at::<M>(state.name, &["a state has at most 12 successors"]);
         }

@@ -52,6 +52,8 @@ pub struct Context<'c, M: Machine> {
     intents: Vec<String>,
     taken: Vec<String>,
     spawned: Vec<Spawn>,
+    /// The effects whose results this call has had.
+    had: Vec<String>,
 }
 
 /// No runtime: intents are accepted, progress is dropped, the time is the Unix epoch, and nobody
@@ -123,8 +125,8 @@ impl<'c, M: Machine> Context<'c, M> {
 
     pub(crate) fn new(call: StepCall, host: &'c M::Host, port: &'c dyn Port) -> Self {
         let (results, intents) = (Vec::new(), Vec::new());
-        let (taken, spawned) = (Vec::new(), Vec::new());
-        Context { call, host, port, results, intents, taken, spawned }
+        let (taken, spawned, had) = Default::default();
+        Context { call, host, port, results, intents, taken, spawned, had }
     }
 
     pub(crate) fn into_outcome(self, verdict: Verdict) -> Outcome {
@@ -182,13 +184,17 @@ impl<'c, M: Machine> Context<'c, M> {
     ///
     /// # Errors
     ///
-    /// A fault if the signal's data is no `G`.
+    /// A fault if the signal's data is no `G`. It is taken all the same: a step that catches the
+    /// fault finds the next signal, and leaves this one behind when it moves on.
     pub fn take<G: Signal>(&mut self) -> Result<Option<G>, Fault> {
         let pending =
             |signal: &&Pending| signal.name == G::NAME && !self.taken.contains(&signal.id);
         let Some(signal) = self.call.signals.iter().find(pending) else { return Ok(None) };
         self.taken.push(signal.id.clone());
-        signal.data.decode().map(Some)
+        signal.data.decode().map(Some).map_err(|fault| {
+            let message = format!("signal `{}` (id `{}`) holds other data", signal.name, signal.id);
+            Fault::new(fault.class(), "signal.decode", message).caused_by(&fault)
+        })
     }
 
     /// Spawns a run of machine `C` that begins in `initial`, and answers with its id,
@@ -234,11 +240,12 @@ impl<'c, M: Machine> Context<'c, M> {
     /// Runs an effect that is idempotent by its key: at least once.
     ///
     /// Its result is journaled with the step's next record, at no cost of its own. If the journal
-    /// has the result already, it is returned and `f` does not run. Names are unique in a state.
+    /// has the result already, it is returned and `f` does not run.
     ///
     /// # Errors
     ///
-    /// What `f` returns; a fault if the result has no serde form.
+    /// What `f` returns; a fault if the result has no serde form, or if this step has had the
+    /// result of another effect of this name.
     ///
     /// # Cancel safety
     ///
@@ -250,8 +257,8 @@ impl<'c, M: Machine> Context<'c, M> {
         F: FnOnce(Effect) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        if let Some(result) = self.recorded(name) {
-            return result.decode();
+        if let Some(result) = self.earlier(name)? {
+            return result;
         }
         let value = self.run_effect(name, false, f).await?;
         self.record(name, &value)?;
@@ -277,8 +284,8 @@ impl<'c, M: Machine> Context<'c, M> {
         F: FnOnce(Effect) -> Fut,
         Fut: Future<Output = Result<T, Fault>>,
     {
-        if let Some(result) = self.recorded(name) {
-            return result.decode();
+        if let Some(result) = self.earlier(name)? {
+            return result;
         }
         let maybe_ran = self.call.effects.iter().any(|effect| effect.name == name)
             || self.intents.iter().any(|intent| intent == name);
@@ -289,6 +296,28 @@ impl<'c, M: Machine> Context<'c, M> {
         let value = self.run_effect(name, maybe_ran, f).await?;
         self.record(name, &value)?;
         Ok(value)
+    }
+
+    /// The result of an earlier attempt at the effect `name`, if it is journaled.
+    fn earlier<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<Result<T, Fault>>, Fault> {
+        if self.had.iter().any(|had| had == name) {
+            let state = &self.call.state;
+            let message = format!("two effects of state `{state}` have the name `{name}`");
+            return Err(Fault::bug("effect.twice", message)
+                .advise("give each a name of its own: with a number, in a loop"));
+        }
+        let Some(result) = self.recorded(name) else { return Ok(None) };
+        let result = result.decode().map_err(|fault| {
+            let message = format!("the recorded result of effect `{name}` is of another type");
+            Fault::new(fault.class(), "effect.decode", message)
+                .caused_by(&fault)
+                .advise("an effect whose result changes its type needs a new name")
+        });
+        self.had.push(name.to_owned());
+        Ok(Some(result))
     }
 
     async fn run_effect<T, F, Fut>(&self, name: &str, maybe_ran: bool, f: F) -> Result<T, Fault>
@@ -308,6 +337,7 @@ impl<'c, M: Machine> Context<'c, M> {
     }
 
     fn record<T: Serialize>(&mut self, name: &str, value: &T) -> Result<(), Fault> {
+        self.had.push(name.to_owned());
         let result = Some(Data::encode(value)?);
         self.results.push(EffectLog { name: name.to_owned(), result });
         Ok(())

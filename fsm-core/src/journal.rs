@@ -13,8 +13,9 @@ use crate::{Pruned, Record, Retention, RunId, RunSnapshot, RunSummary, Timestamp
 /// **Implementers guarantee** that [`append`](Journal::append) is all or nothing, that it returns
 /// `Ok` only once the records survive a power cut, that a record which does not follow its run's
 /// last one is refused, that what was damaged is found and named instead of being read, and that
-/// after a failed write nothing more is acknowledged ([`JournalErrorKind::Poisoned`]) until the
-/// journal is opened again. `fsm_core::testing::journal_suite` is this promise as tests.
+/// after a failed write, except for one that wrote nothing
+/// ([`is_retryable`](JournalError::is_retryable)), nothing more is acknowledged
+/// ([`JournalErrorKind::Poisoned`]) until the journal is opened again. `fsm_core::testing::journal_suite` is this promise as tests.
 pub trait Journal: Send + Sync + 'static {
     /// Writes `records`, of one run or of several, all or none. What was asked for first is
     /// written first, also by those whose futures were dropped; no records at all are written
@@ -199,6 +200,8 @@ pub enum JournalErrorKind {
     Conflict,
     /// The medium is full.
     Full,
+    /// Somebody else holds the medium.
+    Busy,
     /// Reading or writing failed.
     Storage,
     /// An earlier write failed; the journal must be opened again.
@@ -233,9 +236,10 @@ impl JournalError {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anyone's help.
+    /// Whether the same call may succeed later, with this very journal: nothing of it was written,
+    /// and the reason may go away.
     pub fn is_retryable(&self) -> bool {
-        false
+        matches!(self.kind, JournalErrorKind::Full | JournalErrorKind::Busy)
     }
 }
 
@@ -245,6 +249,7 @@ impl fmt::Display for JournalError {
             JournalErrorKind::Damaged => "the journal's records do not fit together",
             JournalErrorKind::Conflict => "somebody else writes to this run",
             JournalErrorKind::Full => "no space is left for the journal",
+            JournalErrorKind::Busy => "somebody else holds the journal",
             JournalErrorKind::Storage => "the journal could not be read or written",
             JournalErrorKind::Poisoned => "an earlier write failed; open the journal again",
             JournalErrorKind::Unsupported => "this is no journal that this version can read",

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// The wait before attempt `n + 1` is drawn evenly from zero to `first * factor^(n - 1)`, at most
 /// the cap ("full jitter", AWS Architecture Blog, *Exponential Backoff And Jitter*, 2015).
-/// Attempts and the time of the next one are journaled: a restart neither forgets nor adds any.
+/// Attempts and the time of the next one are journaled: a restart does not forget any. The last one
+/// has no next one, and is journaled with what follows it: a crash in between repeats it.
 ///
 /// ```
 /// use fsm_core::Retry;

@@ -54,7 +54,7 @@ pub struct RunSnapshot {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
-    /// It runs, or waits for a time.
+    /// It runs, or waits for a time, a signal or a child.
     Active,
     /// It waits for an operator.
     Paused(Fault),

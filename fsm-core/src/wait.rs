@@ -38,7 +38,7 @@ impl Wait {
         Wait { signals: Some(names), ..Wait::NONE }
     }
 
-    /// For the end of every child that the run has spawned.
+    /// For the end of every child that the run has spawned; without any there is no wait.
     pub const fn for_children() -> Self {
         Wait { children: true, ..Wait::NONE }
     }
@@ -50,8 +50,8 @@ impl Wait {
         self
     }
 
-    /// No longer than this, counted from the entry into the state. The step then runs without
-    /// what it waited for.
+    /// No longer than this, counted from the entry into the state by the wall clock: one that is set
+    /// back prolongs the wait. The step then runs without what it waited for.
     #[must_use]
     pub const fn at_most(mut self, longest: Duration) -> Self {
         self.at_most = Some(longest);

@@ -14,7 +14,7 @@ use self::support::{
 
 on_each_journal! {
     keys_name_the_run_the_entry_and_the_effect
-    a_name_used_twice_is_one_effect
+    two_effects_of_one_name_are_a_fault
     results_of_effects_before_a_fault_are_kept
     a_fault_inside_an_effect_is_the_steps_and_leaves_the_intent
     an_intent_outlives_the_process
@@ -32,11 +32,12 @@ fn keys_name_the_run_the_entry_and_the_effect(medium: Medium) {
     assert_eq!(world.log(), ["r/1/a", "got 1", "r/1/b", "r/2/a", "got 1", "r/2/b"]);
 }
 
-fn a_name_used_twice_is_one_effect(medium: Medium) {
+fn two_effects_of_one_name_are_a_fault(medium: Medium) {
     let world = World::default();
     let process = start(&medium, &world);
-    process.end(&process.begin("r", "worker", &Task::SameName));
-    assert_eq!(world.log(), ["r/1/a", "got 1", "got 1"]);
+    let end = process.end(&process.begin("r", "worker", &Task::SameName));
+    assert_eq!(end.fault.as_ref().map(Fault::code), Some("effect.twice"));
+    assert_eq!(world.log(), ["r/1/a", "got 1"], "the second one does not run unseen");
 }
 
 fn results_of_effects_before_a_fault_are_kept(medium: Medium) {
@@ -70,8 +71,8 @@ fn an_intent_outlives_the_process(medium: Medium) {
 
 fn a_result_of_another_type_is_a_fault(medium: Medium) {
     let process = start(&medium, &World::default());
-    let end = process.end(&process.begin("r", "worker", &Task::OtherType));
-    assert_eq!(end.fault.as_ref().map(Fault::code), Some("data.decode"));
+    let end = process.end_in_time(&process.begin("r", "worker", &Task::OtherType));
+    assert_eq!(end.fault.as_ref().map(Fault::code), Some("effect.decode"));
 }
 
 struct Worker;
@@ -149,7 +150,10 @@ impl State<Worker> for Task {
                 world.say(format!("got {got}"));
             }
             Task::OtherType => {
-                cx.effect("a", one).await?;
+                if cx.attempt() == 1 {
+                    cx.effect("a", one).await?;
+                    return Err(transient());
+                }
                 let _: String = cx.effect("a", async |_| Ok(String::new())).await?;
             }
         }

@@ -324,7 +324,7 @@ fn a_sample_is_drawn_from_all_schedules_and_says_so() {
     let some = trial(Mistake::None).at_most(10).crash_everywhere().unwrap();
     assert_eq!(some.schedules(), 20, "ten with one death, and ten with two");
     assert!(some.possible() > 20);
-    assert!(some.to_string().starts_with("copier: 20 of "), "{some}");
+    assert!(some.to_string().starts_with("copier ends completed in `done`: 20 of "), "{some}");
     let other = trial(Mistake::None).at_most(10).seed(1).crash_everywhere().unwrap();
     assert_eq!(other.schedules(), 20);
 }

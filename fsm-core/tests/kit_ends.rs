@@ -26,9 +26,8 @@ fn a_run_that_fails_undisturbed_is_no_trial_unless_it_may() {
 
 #[test]
 fn a_state_that_gives_up_undisturbed_is_not_blamed_on_the_trial() {
-    let trial = Trial::new("lock", &Turn::Stuck)
-        .machine(|_| Hosted::new(Lock, Door::default()))
-        .may_fail();
+    let trial =
+        Trial::new("lock", &Turn::Stuck).machine(|_| Hosted::new(Lock, Door::default())).may_fail();
     trial.fail_every_step().unwrap();
 }
 

@@ -197,7 +197,7 @@ fn what_is_no_signal_of_the_type_is_a_fault_of_its_run_alone(medium: Medium) {
     let rubbish = Data::encode(&"no number").unwrap();
     let told = process.block_on(process.runtime.signal(&id("bad"), "s", "order", rubbish));
     let end = process.end(&told.unwrap());
-    assert_eq!(end.fault.as_ref().map(Fault::code), Some("data.decode"));
+    assert_eq!(end.fault.as_ref().map(Fault::code), Some("signal.decode"));
     process.order("good", 1);
     assert_eq!(process.ended("good"), r#"completed {"orders":[1]}"#);
 }

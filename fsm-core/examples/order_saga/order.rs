@@ -228,8 +228,8 @@ pub(crate) struct Refund {
 impl State<Orders> for Refund {
     const NAME: &'static str = "refund";
     const DOC: &'static str = "Pay back what was booked.";
-    // Nobody gives up before the money is back: when the bank cannot be reached, an operator is
-    // asked to help. Should it refuse for good, the run fails here, where `redrive` continues it.
+    // Nobody gives up before the money is back: whether the bank cannot be reached or refuses, the
+    // run pauses here, and `resume` continues it.
     const RETRY: Retry = Retry::times(10).or_pause();
     const CANCEL: Cancel = Cancel::Defer;
     type Next = (Release,);

@@ -21,6 +21,8 @@ pub(super) struct Cue {
     pub(super) pause: Option<Deadline>,
     /// Whether its children have been asked to stop.
     pub(super) cascaded: bool,
+    /// Whether it waits for a journal that could not take a record.
+    pub(super) stalled: bool,
     /// Its place in line, if a command took it out of there.
     pub(super) ticket: Option<u64>,
 }
@@ -42,9 +44,9 @@ impl Cue {
 
     /// Whether the journal says as much.
     pub(super) fn is_default(&self) -> bool {
-        let Cue { next, interruptions, pause, cascaded, ticket } = self;
+        let Cue { next, interruptions, pause, cascaded, stalled, ticket } = self;
         let waits = pause.is_some() || ticket.is_some();
-        matches!(next, Next::Run) && *interruptions == 0 && !waits && !cascaded
+        matches!(next, Next::Run) && *interruptions == 0 && !waits && !cascaded && !stalled
     }
 
     pub(super) fn is_exhausted(&self) -> bool {

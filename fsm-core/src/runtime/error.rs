@@ -1,6 +1,6 @@
 //! Errors of the runtime.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use crate::{JournalError, JournalErrorKind};
 
@@ -24,16 +24,18 @@ pub enum RuntimeErrorKind {
     Ended,
     /// The run did not fail in a state that it could continue at.
     NotFailed,
+    /// There is such a run, of another machine.
+    OtherMachine,
     /// The runtime was stopped.
     Stopped,
 }
 
 /// An error from a [`Runtime`](crate::Runtime).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RuntimeError {
     kind: RuntimeErrorKind,
     subject: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl RuntimeError {
@@ -42,16 +44,12 @@ impl RuntimeError {
     }
 
     /// What several have to hear.
-    pub(crate) fn shared(error: std::sync::Arc<RuntimeError>) -> Self {
-        let (kind, subject) = (error.kind, error.subject.clone());
-        match std::sync::Arc::try_unwrap(error) {
-            Ok(error) => error,
-            Err(error) => RuntimeError::new(kind, subject).caused_by(error),
-        }
+    pub(crate) fn shared(error: Arc<RuntimeError>) -> Self {
+        Arc::unwrap_or_clone(error)
     }
 
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -60,16 +58,17 @@ impl RuntimeError {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anyone's help.
+    /// Whether the same call may succeed later: see [`JournalError::is_retryable`].
     pub fn is_retryable(&self) -> bool {
-        false
+        let kinds = [JournalErrorKind::Full, JournalErrorKind::Busy];
+        matches!(self.kind, RuntimeErrorKind::Journal(kind) if kinds.contains(&kind))
     }
 }
 
 impl From<JournalError> for RuntimeError {
     fn from(error: JournalError) -> Self {
         let kind = RuntimeErrorKind::Journal(error.kind());
-        RuntimeError { kind, subject: "journal".to_owned(), source: Some(Box::new(error)) }
+        RuntimeError::new(kind, "").caused_by(error)
     }
 }
 
@@ -80,13 +79,17 @@ impl fmt::Display for RuntimeError {
             RuntimeErrorKind::UnknownRun => "there is no such run",
             RuntimeErrorKind::Graph => "the machine cannot be registered",
             RuntimeErrorKind::Quarantined => "the run cannot be continued here",
-            RuntimeErrorKind::Journal(_) => "the runtime's journal failed",
+            RuntimeErrorKind::Journal(_) => "what the run did could not be recorded",
             RuntimeErrorKind::Input => "this has no serde form",
             RuntimeErrorKind::Ended => "the run has ended",
             RuntimeErrorKind::NotFailed => "the run did not fail in a state that it can go on at",
+            RuntimeErrorKind::OtherMachine => "the run is one of another machine",
             RuntimeErrorKind::Stopped => "the runtime was stopped",
         };
-        write!(f, "{what}: {}", self.subject)
+        match self.subject.as_str() {
+            "" => f.write_str(what),
+            subject => write!(f, "{what}: {subject}"),
+        }
     }
 }
 

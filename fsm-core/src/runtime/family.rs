@@ -12,7 +12,7 @@ use super::{
     open::Opening,
     table::LaneId,
 };
-use crate::{Body, Carried, Child, Fault, Record, RunId, RunSnapshot, Spawn};
+use crate::{Body, Carried, Child, Fault, JournalErrorKind, Record, RunId, RunSnapshot, Spawn};
 
 /// Whom a run leaves behind when it ends.
 #[derive(Default)]
@@ -130,6 +130,9 @@ impl Drive {
                 },
                 // The child is quarantined where it is taken up; its parent waits for it.
                 Ok(None) => {}
+                Err(error) if error.kind() != JournalErrorKind::Damaged => {
+                    return Err(Halt::Journal(error.into()));
+                }
                 Err(error) => {
                     let (parent, child) = (&self.snapshot.run, &child);
                     tracing::warn!(%parent, %child, %error, "a child cannot be read");

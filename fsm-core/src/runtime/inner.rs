@@ -193,7 +193,7 @@ impl Inner {
         opening: Opening,
         permit: Option<Permit>,
     ) {
-        let span = tracing::info_span!("run", run = %wakened.run);
+        let span = tracing::info_span!(parent: None, "run", run = %wakened.run);
         let task = super::work::work(Arc::clone(self), wakened, opening, permit);
         self.environment.spawn(Box::pin(task.instrument(span)));
     }

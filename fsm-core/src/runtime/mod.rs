@@ -210,7 +210,8 @@ impl Runtime {
     }
 
     /// As [`start`](Runtime::start), for a run that is asked to stop when it has not ended at
-    /// `deadline`. Its states' edges for that say what follows.
+    /// `deadline`. Its states' edges for that say what follows. A run that is in line for a place among
+    /// those at work ([`concurrency`](RuntimeBuilder::concurrency)) hears of it in its turn.
     ///
     /// # Errors
     ///
@@ -237,6 +238,13 @@ impl Runtime {
         input: Data,
         carried: Carried,
     ) -> Result<RunHandle, RuntimeError> {
+        // A run that exists is found, if it is what is asked for.
+        if let Some(found) = self.inner.journal.load(&run).await.ok().flatten()
+            && found.machine != machine
+        {
+            let subject = format!("{run}: of `{}`, not of `{machine}`", found.machine);
+            return Err(RuntimeError::new(RuntimeErrorKind::OtherMachine, subject));
+        }
         let opening = match self.first(run.clone(), machine, input, carried) {
             Ok(record) => Opening::New(Box::new(record)),
             // It may exist all the same.
@@ -276,11 +284,13 @@ impl Runtime {
     }
 
     async fn find(&self, run: &RunId, opening: Opening) -> Result<RunHandle, RuntimeError> {
-        // One that waits is known to be in the journal, and is left to wait.
-        let waits = matches!(
-            self.inner.table().runs.get(run),
-            Some(Slot::Parked { .. } | Slot::Queued { .. })
-        );
+        // One that waits is known to be in the journal, and is left to wait, unless it waits for
+        // the journal.
+        let waits = match self.inner.table().runs.get(run) {
+            Some(Slot::Parked { cue, .. }) => !cue.as_ref().is_some_and(|cue| cue.stalled),
+            Some(Slot::Queued { .. }) => true,
+            Some(Slot::Working(_)) | None => false,
+        };
         if waits {
             return self.inner.take_up(run, opening, None);
         }

@@ -12,6 +12,7 @@ use super::{
     family::parent_ended,
     inner::Inner,
     open::{Opened, adopt},
+    table::Slot,
 };
 use crate::{Loaded, RunId, RunSnapshot};
 
@@ -80,6 +81,14 @@ impl Inner {
         gone: u64,
         relatives: &mut Relatives,
     ) -> Result<(), String> {
+        let stalled = match self.table().runs.get(run) {
+            Some(Slot::Parked { cue, .. }) => cue.as_ref().is_some_and(|cue| cue.stalled),
+            _ => false,
+        };
+        if stalled {
+            let (done, _) = oneshot::channel();
+            self.tell_if_here(run, Command::Attach { done });
+        }
         if self.is_here(run) {
             return Ok(());
         }

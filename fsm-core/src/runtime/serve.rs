@@ -26,7 +26,12 @@ impl Drive {
             Some(Command::Stop) | None => return Err(Halt::Stopped),
             // The step that asks is not current: its sender is dropped here.
             Some(Command::Intent { .. }) => {}
-            Some(Command::Attach { done }) => answer(done),
+            Some(Command::Attach { done }) => {
+                if std::mem::take(&mut self.cue.stalled) {
+                    self.cue.pause = None;
+                }
+                answer(done);
+            }
             Some(Command::ChildEnded) => self.meet_children().await?,
             Some(Command::Cancel { reason, done }) => {
                 if self.snapshot.carried.cancel.is_none() && !self.has_ended() {

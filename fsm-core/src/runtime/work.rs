@@ -7,7 +7,9 @@ use futures::channel::{mpsc, oneshot};
 use super::{
     RuntimeError, RuntimeErrorKind,
     command::Command,
+    deadline::Deadline,
     drive::{Drive, Halt},
+    due::Later,
     family::Family,
     handle::Ended,
     inner::Inner,
@@ -15,7 +17,7 @@ use super::{
     permit::Permit,
     table::Wakened,
 };
-use crate::{Body, Data, End, Ending, Record, RunEvent, RunId};
+use crate::{Body, Data, End, Ending, Record, RunEvent, RunId, StepKind};
 
 type Inbox = mpsc::UnboundedReceiver<Command>;
 type Waiters = Vec<oneshot::Sender<Ended>>;
@@ -37,6 +39,31 @@ impl Place {
         }
         self.held = false;
         Ok(table.remove(&self.run))
+    }
+
+    /// The journal could not take a record now: the run waits, and tries again from what the
+    /// journal says. Whoever waits for it, or has asked something of it, hears why.
+    fn stall(&mut self, mut drive: Drive, error: RuntimeError) -> Left {
+        let inner = Arc::clone(&self.inner);
+        let end = Err(inner.halted(&self.run, Halt::Journal(error)));
+        let (now, lane) = (inner.environment.now(), drive.registered.lane);
+        let mut cue = std::mem::take(&mut drive.cue);
+        cue.was_interrupted(StepKind::Run, now);
+        cue.stalled = true;
+        let later = Later { at: cue.pause.map(Deadline::at), retries: true, untouched: false };
+        let mut table = inner.table();
+        if table.stopping {
+            drop(table);
+            return Left { end, family: None, waiters: self.desert() };
+        }
+        self.held = false;
+        let waiters = table.waiters.remove(&self.run).unwrap_or_default();
+        let first = table.park(&self.run, lane, later, cue);
+        drop(table);
+        if first {
+            inner.timers_changed();
+        }
+        Left { end, family: None, waiters }
     }
 
     /// Gives the place back; what was asked is void.
@@ -133,6 +160,9 @@ async fn drive_to_end(place: &mut Place, mut drive: Drive) -> Option<Left> {
                 // Somebody else may have woken it already; the place is not this task's any more.
                 place.held = false;
                 return None;
+            }
+            Err(Halt::Journal(error)) if error.is_retryable() => {
+                return Some(place.stall(drive, error));
             }
             Err(halt) => {
                 let error = place.inner.halted(&place.run, halt);

@@ -16,6 +16,7 @@ pub(super) fn kind(error: &Error) -> JournalErrorKind {
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => JournalErrorKind::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalErrorKind::Busy,
         Some(ErrorCode::ConstraintViolation) => JournalErrorKind::Conflict,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::TypeMismatch) => JournalErrorKind::Damaged,
         Some(ErrorCode::NotADatabase) => JournalErrorKind::Unsupported,
