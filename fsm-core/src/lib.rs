@@ -47,6 +47,10 @@
 //! }
 //! ```
 //!
+//! In a program: open the store, register every machine, [`recover`](Runtime::recover), and only then
+//! start what is wanted, under ids that say what it is; [`stop`](Runtime::stop) before the end. The
+//! example `agent` is such a `main`, over SQLite and tokio.
+//!
 //! | to | see |
 //! | --- | --- |
 //! | describe a machine | [`Machine`], [`State`], [`go`], [`check!`]; [how to write one that lasts](docs::authoring) |

@@ -82,7 +82,9 @@ pub trait State<M: Machine>: Serialize + DeserializeOwned + Send + 'static {
     /// Does the state's work and names the state that follows, with [`go`](crate::go) or
     /// [`go_at`](crate::go_at).
     ///
-    /// A panic is a fault of class [`Bug`](crate::Class::Bug) of this run alone.
+    /// A panic is a fault of class [`Bug`](crate::Class::Bug) of this run alone. A state with
+    /// successors that has no `run` compiles, as a terminal one needs none, and fails when it is
+    /// entered (`state.no_step`).
     ///
     /// # Errors
     ///

@@ -14,6 +14,10 @@
 //! not fail its neighbours. Reads have a thread and a connection of their own and never wait for
 //! a sync.
 //!
+//! While the store is open, and after a crash, it is three files: `x.db`, `x.db-wal`, `x.db-shm`.
+//! Whoever copies it copies all of them, or lets SQLite do it (`sqlite3 x.db '.backup copy.db'`).
+//! Looking at it with any SQLite tool is fine at any time. One process uses it at a time.
+//!
 //! The store is lent to others (`write(|tx| …)`): each owner has tables under its own prefix and
 //! its own row in `schema_version`, and one transaction may hold records of several owners.
 //!

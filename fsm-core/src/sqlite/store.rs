@@ -232,6 +232,10 @@ fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<
         let subject = subject("another program's file");
         return Ok(Err(JournalError::new(JournalErrorKind::Unsupported, subject)));
     }
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        let subject = subject("the file may not be written");
+        return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
+    }
     if write_ahead(connection)? != "wal" {
         let subject = subject("this file system does not support write-ahead logging");
         return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
