@@ -30,6 +30,8 @@ pub struct Retry {
     total_timeout_ms: Option<u64>,
     #[serde(default)]
     pause: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pause_always: bool,
 }
 
 impl Retry {
@@ -47,6 +49,7 @@ impl Retry {
             attempt_timeout_ms: None,
             total_timeout_ms: None,
             pause: false,
+            pause_always: false,
         }
     }
 
@@ -83,12 +86,19 @@ impl Retry {
         self
     }
 
-    /// When the state will not be tried again, because no attempt is left or because the fault is
-    /// not retryable, the run pauses for an operator instead of taking its failure edge: for
-    /// states that undo something, which nobody else will.
+    /// When no attempt is left the run pauses for an operator instead of taking its failure edge.
+    /// Faults that are not retryable take that edge all the same.
     #[must_use]
     pub const fn or_pause(mut self) -> Self {
         self.pause = true;
+        self
+    }
+
+    /// When the state will not be tried again, whatever the fault, the run pauses for an operator
+    /// instead of taking its failure edge: for states that undo something, which nobody else will.
+    #[must_use]
+    pub const fn or_pause_always(mut self) -> Self {
+        (self.pause, self.pause_always) = (true, true);
         self
     }
 
@@ -113,9 +123,9 @@ impl Retry {
         }
     }
 
-    /// Whether the run pauses when no attempt is left.
-    pub const fn pauses(&self) -> bool {
-        self.pause
+    /// Whether the run pauses after a fault that is retryable, or one that is not.
+    pub const fn pauses(&self, retryable: bool) -> bool {
+        if retryable { self.pause } else { self.pause_always }
     }
 
     /// Whether both are the same, asked by a constant.
@@ -127,6 +137,7 @@ impl Retry {
             && same(self.attempt_timeout_ms, other.attempt_timeout_ms)
             && same(self.total_timeout_ms, other.total_timeout_ms)
             && self.pause == other.pause
+            && self.pause_always == other.pause_always
     }
 
     /// What is wrong with a policy that came over a boundary, if anything is. The constructors

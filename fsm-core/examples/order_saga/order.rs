@@ -230,7 +230,7 @@ impl State<Orders> for Refund {
     const DOC: &'static str = "Pay back what was booked.";
     // Nobody gives up before the money is back: whether the bank cannot be reached or refuses, the
     // run pauses here, and `resume` continues it.
-    const RETRY: Retry = Retry::times(10).or_pause();
+    const RETRY: Retry = Retry::times(10).or_pause_always();
     const CANCEL: Cancel = Cancel::Defer;
     type Next = (Release,);
 
@@ -249,7 +249,7 @@ pub(crate) struct Release {
 impl State<Orders> for Release {
     const NAME: &'static str = "release";
     const DOC: &'static str = "Put the teapot back.";
-    const RETRY: Retry = Retry::times(10).or_pause();
+    const RETRY: Retry = Retry::times(10).or_pause_always();
     const CANCEL: Cancel = Cancel::Defer;
     type Next = (Withdrawn, Failed);
 
