@@ -1,6 +1,6 @@
 //! One limit: a number that is compared, never a bag of tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::Groups;
 use super::request_state::{Place, RequestId};
@@ -14,6 +14,9 @@ pub(super) struct LimitSite {
     pub(super) capacity: u32,
     pub(super) used: u64,
     pub(super) holders: BTreeMap<RequestId, u32>,
+    /// The waiters that need units and are parked here or at another limit. Who waits for
+    /// an exclusion is not among them: it is not the limit that keeps it waiting.
+    pub(super) line: BTreeSet<Place>,
     /// The waiters that are parked here, by how much they need.
     pub(super) parked: Groups<u32>,
     /// Units that are set aside for waiters that were overtaken too often.
@@ -26,6 +29,7 @@ impl LimitSite {
             capacity,
             used: 0,
             holders: BTreeMap::new(),
+            line: BTreeSet::new(),
             parked: Groups::new(),
             reserved: BTreeMap::new(),
         }
@@ -59,11 +63,6 @@ impl LimitSite {
             }
         }
         taken + units <= capacity || (units > capacity && taken == 0)
-    }
-
-    /// The first in line of those who are parked here.
-    pub(super) fn head(&self) -> Option<Place> {
-        self.parked.values().filter_map(|places| places.first().copied()).min()
     }
 
     /// The first of those parked here that can pass. Of equal needs only the first has to

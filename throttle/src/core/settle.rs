@@ -1,5 +1,6 @@
 //! Who may start, who has to wait, and where.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::exclusion_site::Standing;
@@ -92,21 +93,42 @@ impl Core {
                 }
                 Need::Capacity { site, units } => {
                     self.limits.get_mut(site).hold(place.id, units);
-                    if let Some(head) = self.limits.get(site).head()
-                        && head < place
-                    {
-                        self.overtake(head.id);
-                    }
                 }
             }
         }
         if holder.has_exclusions() {
             self.start_holding(&holder.party.root);
         }
+        for overtaken in self.overtaken(&holder.needs, place) {
+            self.overtake(overtaken);
+        }
         self.holders.insert(place.id, holder);
     }
 
-    /// Counts that the head of a line was passed by a later request.
+    /// The first in line for each limit who was passed just now by the grant at `place`, and
+    /// lacks units there.
+    ///
+    /// It need not be parked at that limit. If two limits took turns in keeping it waiting,
+    /// those who pass at the other one would otherwise go uncounted, for ever.
+    fn overtaken(&self, granted: &[Need], place: Place) -> BTreeSet<RequestId> {
+        let limits = granted.iter().filter_map(|need| match *need {
+            Need::Capacity { site, .. } => Some(site),
+            Need::Exclusion { .. } => None,
+        });
+        limits
+            .filter_map(|site| {
+                let first = *self.limits.get(site).line.first()?;
+                let waiter = &self.waiters[&first.id];
+                let lacks = waiter.needs.iter().any(|&need| {
+                    need.site() == Site::Limit(site)
+                        && !self.passes(need, first, &waiter.party.root)
+                });
+                (first < place && lacks).then_some(first.id)
+            })
+            .collect()
+    }
+
+    /// Counts that a waiter was passed by a later request.
     fn overtake(&mut self, id: RequestId) {
         let overtakes_max = self.rules.overtakes_max();
         let Some(waiter) = self.waiters.get_mut(&id) else { return };
@@ -181,15 +203,19 @@ impl Core {
                 groups::insert(&mut self.exclusions.get_mut(site).parked, class, waiter.place);
             }
             Need::Capacity { site, units } => {
-                let limit = self.limits.get_mut(site);
-                groups::insert(&mut limit.parked, units, waiter.place);
+                groups::insert(&mut self.limits.get_mut(site).parked, units, waiter.place);
+                let limits = waiter.needs.iter().filter_map(|need| match *need {
+                    Need::Capacity { site, units } => Some((site, units)),
+                    Need::Exclusion { .. } => None,
+                });
                 // While a lane is paused its waiters take nothing from the other limits.
-                if waiter.overtakes >= overtakes_max && limit.capacity > 0 {
-                    waiter.is_reserving = true;
-                    for &need in &waiter.needs {
-                        if let Need::Capacity { site, units } = need {
-                            self.limits.get_mut(site).reserved.insert(waiter.place, units);
-                        }
+                let is_paused = limits.clone().any(|(site, _)| self.limits.get(site).capacity == 0);
+                waiter.is_reserving = waiter.overtakes >= overtakes_max && !is_paused;
+                for (site, units) in limits {
+                    let limit = self.limits.get_mut(site);
+                    limit.line.insert(waiter.place);
+                    if waiter.is_reserving {
+                        limit.reserved.insert(waiter.place, units);
                     }
                 }
             }
@@ -204,13 +230,16 @@ impl Core {
             }
             Need::Capacity { site, units } => {
                 groups::remove(&mut self.limits.get_mut(site).parked, &units, waiter.place);
-            }
-        }
-        if std::mem::take(&mut waiter.is_reserving) {
-            for &need in &waiter.needs {
-                if let Need::Capacity { site, .. } = need {
-                    self.limits.get_mut(site).reserved.remove(&waiter.place);
-                    self.gained.insert(need.site());
+                let is_reserving = std::mem::take(&mut waiter.is_reserving);
+                for &need in &waiter.needs {
+                    if let Need::Capacity { site, .. } = need {
+                        let limit = self.limits.get_mut(site);
+                        limit.line.remove(&waiter.place);
+                        if is_reserving {
+                            limit.reserved.remove(&waiter.place);
+                            self.gained.insert(need.site());
+                        }
+                    }
                 }
             }
         }
@@ -238,9 +267,8 @@ impl Core {
         self.gained.insert(Site::Limit(slot));
         if was_paused != (bounds.capacity == 0) {
             // What is set aside depends on whether the limit is paused.
-            let parked: Vec<_> =
-                self.limits.get(slot).parked.values().flatten().map(|place| place.id).collect();
-            for id in parked {
+            let line: Vec<_> = self.limits.get(slot).line.iter().map(|place| place.id).collect();
+            for id in line {
                 let witness = self.waiters[&id].witness;
                 self.unpark(id);
                 self.park(id, witness);
