@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::acquire_error::AcquireError;
-use crate::core::{RequestId, Submitted};
+use crate::core::Submitted;
 use crate::permit::Permit;
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::shared::Shared;
 
 /// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
 ///
 /// The request takes its place in line when the future is polled for the first time. A
 /// future that was granted its permit holds it from then on, whether it is polled or not:
-/// poll it, or drop it.
+/// poll it, or drop it. If neither happens for long enough
+/// ([`Limits::claim_within`](crate::Limits::claim_within)), the next
+/// [`tick`](crate::Admission::tick) takes the permit back; the request is in line again, at
+/// its old place, as soon as the future is polled.
 ///
 /// # Cancel safety
 ///
@@ -63,7 +67,7 @@ impl Future for Acquire {
                 }
                 Err(error) => Err(error),
             },
-            Stage::Queued(id) => match self.shared.poll(id, waker) {
+            Stage::Queued(id) => match self.shared.poll(id, self.request.owner(), waker) {
                 Poll::Ready(Ok(())) => Ok(self.permit(id)),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => return Poll::Pending,

@@ -32,6 +32,19 @@ pub enum AcquireErrorKind {
         /// Somebody it would wait for, if there is one.
         blocked_by: Option<String>,
     },
+    /// The request would have to wait while its owner holds a permit: if what it waits for
+    /// waits for that permit, both wait for ever.
+    ///
+    /// Give the permit back first, or make the request part of the operation that holds it
+    /// ([`Request::lent_by`](crate::Request::lent_by)).
+    #[error("would wait for {} while its owner holds a permit", blocked_by.as_deref().unwrap_or("capacity"))]
+    WouldNest {
+        /// Somebody it would wait for, if there is one.
+        blocked_by: Option<String>,
+    },
+    /// The permit is gone: [`Admission::force_release`](crate::Admission::force_release).
+    #[error("lost its permit: it was released by force")]
+    Released,
     /// The deadline of the request passed while it waited.
     #[error("expired after {waited:?}")]
     Expired {

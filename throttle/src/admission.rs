@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
-use crate::core::{Patience, Submitted};
+use crate::core::{Adopted, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -52,7 +53,28 @@ pub struct Admission {
 impl Admission {
     /// An admission with the host's limits, on the given clock.
     pub fn new(limits: Limits, clock: impl Clock) -> Self {
-        Self { shared: Shared::new(limits, clock) }
+        Self { shared: Shared::new(limits, clock, Opening::AtOnce) }
+    }
+
+    /// An admission that grants nothing before it is [opened](Self::open).
+    ///
+    /// For a start that has to [adopt](Self::adopt) what an earlier process has left: who
+    /// asks meanwhile queues, and [`try_acquire`](Self::try_acquire) is refused.
+    pub fn recovering(limits: Limits, clock: impl Clock) -> Self {
+        Self { shared: Shared::new(limits, clock, Opening::AfterAdoption) }
+    }
+
+    /// Begins to grant, to those who queued meanwhile first.
+    ///
+    /// What the rules reject beside what was adopted is rejected now. Calling it again does
+    /// nothing.
+    pub fn open(&self) {
+        self.shared.apply(|core, _| core.open());
+    }
+
+    /// Whether requests are granted; see [`recovering`](Self::recovering).
+    pub fn is_open(&self) -> bool {
+        self.shared.apply(|core, _| core.is_open())
     }
 
     /// Makes the classes of a workload known, with their rules and limits.
@@ -111,9 +133,8 @@ impl Admission {
     ///
     /// Call it for every unfinished operation before anything new is asked for. Capacity
     /// is taken whatever the limits say; until the excess was given back nobody else is
-    /// admitted to that limit. An operation that is to queue for its capacity again leaves
-    /// it out here and asks for it with [`acquire`](Self::acquire), saying how long it has
-    /// [waited already](Request::already_waited).
+    /// admitted to that limit. An operation that is to queue for its capacity again is
+    /// [adopted without it](Self::adopt_exclusions).
     ///
     /// # Errors
     ///
@@ -121,8 +142,34 @@ impl Admission {
     /// hold what is asked for; then nothing is taken. Otherwise as
     /// [`acquire`](Self::acquire), but it is never rejected, coalesced or unsatisfiable.
     pub fn adopt(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply(|core, now| core.adopt(&request, now))?;
+        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Everything, now))?;
         Ok(Permit::new(Arc::clone(&self.shared), id, &request))
+    }
+
+    /// Takes the exclusions back that an operation held before a restart, and leaves its
+    /// capacity to [`Permit::reacquire`].
+    ///
+    /// That queues at the place of a request made now, which is the old place if the
+    /// request says how long it has [waited already](Request::already_waited).
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_exclusions(&self, request: Request) -> Result<Permit, AcquireError> {
+        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
+        Ok(Permit::new(Arc::clone(&self.shared), id, &request))
+    }
+
+    /// Gives a permit back that nobody gives back, such as one that was leaked.
+    ///
+    /// False if there is no such permit. Whoever still has it works without one from then
+    /// on: this is for an operator who knows that nobody does.
+    pub fn force_release(&self, id: RequestId) -> bool {
+        let is_released = self.shared.apply(|core, _| core.release(id));
+        if is_released {
+            tracing::warn!(%id, "permit released by force");
+        }
+        is_released
     }
 
     /// Changes the host's number for a limit, at once.
@@ -139,11 +186,21 @@ impl Admission {
         self.shared.apply(|core, now| core.snapshot(now))
     }
 
-    /// Lets requests expire whose deadline has come, and returns the next deadline.
+    /// Does what is due: requests expire whose deadline has come, and permits return that
+    /// nobody came for in time. Returns when it has something to do next.
     ///
-    /// Whoever uses deadlines calls this when the next one comes.
+    /// The admission has no timer. Whoever embeds it calls this at the time that was
+    /// returned, or at any regular interval; a runtime's timer task does. Asking for a
+    /// permit or a snapshot lets requests expire, too, but takes no permit back. A permit
+    /// that is granted later may make the next time earlier, so ask
+    /// [`next_tick`](Self::next_tick) again after a while.
     pub fn tick(&self) -> Option<Instant> {
         self.shared.apply(|core, now| core.tick(now))
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None` if nothing is due at any time.
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.shared.apply(|core, _| core.next_tick())
     }
 
     /// Ends the admission: whoever waits, and whoever asks later, is refused.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::core::RequestId;
-use crate::request::Request;
+use crate::reacquire::Reacquire;
+use crate::request::{Claim, Request};
+use crate::request_id::RequestId;
 use crate::shared::Shared;
 
 /// What an operation holds while it works; everything returns when it is dropped.
@@ -26,6 +27,11 @@ impl Permit {
         Self { shared, id, owner, root }
     }
 
+    /// The identity of the permit, as a [`Snapshot`](crate::Snapshot) shows it.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
     /// Who asked for the permit.
     pub fn owner(&self) -> &str {
         &self.owner
@@ -39,11 +45,42 @@ impl Permit {
     /// Gives all capacity back and keeps the exclusions.
     ///
     /// For work that pauses: others may use the capacity, but nobody may touch what the
-    /// work has left half done. Calling it again does nothing. To go on, ask for the
-    /// capacity alone with a [`Request`] that is [lent](Request::lent_by) by this permit.
+    /// work has left half done. Calling it again does nothing. To go on,
+    /// [acquire it again](Self::reacquire).
     pub fn release_capacity(&self) {
         self.shared.apply(|core, _| core.release_capacity(self.id));
         tracing::debug!(owner = self.owner, "capacity given back");
+    }
+
+    /// Gives some of its claims back and keeps the others.
+    ///
+    /// Units are taken off what is held of their limit. What is not held is ignored.
+    /// Capacity can be [acquired again](Self::reacquire); an exclusion cannot: whoever
+    /// waits for one while holding another may wait for ever.
+    pub fn downgrade(&self, returned: &[Claim]) {
+        self.shared.apply(|core, _| core.downgrade(self.id, returned));
+        tracing::debug!(owner = self.owner, "claims given back");
+    }
+
+    /// Waits for the capacity that was given back and takes all of it together.
+    ///
+    /// It queues at the place that the request for this permit had, so it comes before
+    /// everybody who arrived later. It is ready at once if nothing was given back.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::AcquireErrorKind::Closed) if the admission was closed before, and
+    /// [`Released`](crate::AcquireErrorKind::Released) if the permit was released by force.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in line and takes nothing.
+    pub fn reacquire(&self) -> Reacquire<'_> {
+        Reacquire::new(self)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

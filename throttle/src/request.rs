@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::permit::Permit;
 use crate::priority::Priority;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 
 /// One thing that an operation needs before it may work.
@@ -78,6 +79,7 @@ impl Claim {
 pub struct Request {
     pub(crate) owner: String,
     pub(crate) root: Option<String>,
+    pub(crate) lender: Option<RequestId>,
     pub(crate) claims: Vec<Claim>,
     pub(crate) priority: Option<Priority>,
     pub(crate) deadline: Option<Instant>,
@@ -92,11 +94,14 @@ impl Request {
     /// A request of `owner`, still without claims.
     ///
     /// The owner is the name by which the request is shown to others, such as the id of
-    /// the operation. It may own several requests.
+    /// the operation. It may own several requests, but while it holds a permit it cannot
+    /// wait for another one ([`WouldNest`](crate::AcquireErrorKind::WouldNest)), unless
+    /// that one is [lent](Self::lent_by).
     pub fn new(owner: impl Into<String>) -> Self {
         Self {
             owner: owner.into(),
             root: None,
+            lender: None,
             claims: Vec::new(),
             priority: None,
             deadline: None,
@@ -171,6 +176,17 @@ impl Request {
     pub fn lent_by(mut self, permit: &Permit) -> Self {
         self.root = Some(permit.root().to_owned());
         self
+    }
+
+    /// Makes the request part of the operation that holds `permit`, capacity included.
+    ///
+    /// As [`lent_by`](Self::lent_by), and the units that the permit holds are used first;
+    /// only what they do not cover is claimed like anybody's. Units that are lent cannot be
+    /// lent again; they return to the permit, or, if that has given them up meanwhile, to
+    /// the limit.
+    pub fn borrowing_from(mut self, permit: &Permit) -> Self {
+        self.lender = Some(permit.id());
+        self.lent_by(permit)
     }
 
     /// Who asks.

@@ -8,11 +8,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::acquire_error::AcquireError;
+use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::{Clock, Instant};
-use crate::core::{Action, Core, Patience, RequestId, Submitted};
+use crate::core::{Action, Core, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
@@ -29,11 +30,13 @@ struct State {
 enum Waiting {
     Parked(Waker),
     Settled(Result<(), AcquireError>),
+    /// It was granted and did not look in time. Its request is in no line until it does.
+    Revoked,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits, clock: impl Clock) -> Arc<Self> {
-        let state = State { core: Core::new(limits), waiting: BTreeMap::new() };
+    pub(crate) fn new(limits: Limits, clock: impl Clock, opening: Opening) -> Arc<Self> {
+        let state = State { core: Core::new(limits, opening), waiting: BTreeMap::new() };
         Arc::new(Self { clock: Box::new(clock), state: Mutex::new(state) })
     }
 
@@ -54,10 +57,32 @@ impl Shared {
         request: &Request,
         waker: Waker,
     ) -> Result<Submitted, AcquireError> {
+        let submit = |core: &mut Core, now| {
+            let submitted = core.submit(request, Patience::Wait, now)?;
+            Ok(Some(submitted))
+        };
+        Ok(self.wait_for(waker, submit)?.expect("a request is granted or queued"))
+    }
+
+    /// Asks for the capacity that a permit gave up; `None` if there is none.
+    pub(crate) fn reenqueue(
+        &self,
+        id: RequestId,
+        owner: &str,
+        waker: Waker,
+    ) -> Result<Option<Submitted>, AcquireError> {
+        self.wait_for(waker, |core, now| core.reacquire(id, owner, now))
+    }
+
+    fn wait_for(
+        &self,
+        waker: Waker,
+        submit: impl FnOnce(&mut Core, Instant) -> Result<Option<Submitted>, AcquireError>,
+    ) -> Result<Option<Submitted>, AcquireError> {
         let now = self.clock.now();
         let mut state = self.lock();
-        let outcome = state.core.submit(request, Patience::Wait, now);
-        if let Ok(Submitted::Queued(id)) = outcome {
+        let outcome = submit(&mut state.core, now);
+        if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
         let woken = state.carry_out();
@@ -67,15 +92,32 @@ impl Shared {
     }
 
     /// What became of a request that waits. If it still does, `waker` replaces the last one.
-    pub(crate) fn poll(&self, id: RequestId, waker: Waker) -> Poll<Result<(), AcquireError>> {
+    pub(crate) fn poll(
+        &self,
+        id: RequestId,
+        owner: &str,
+        waker: Waker,
+    ) -> Poll<Result<(), AcquireError>> {
         let mut state = self.lock();
         let replaced = state.waiting.insert(id, Waiting::Parked(waker));
         match replaced {
             Some(Waiting::Settled(outcome)) => {
                 let unused = state.waiting.remove(&id);
+                let is_there = outcome.is_err() || state.core.claim(id);
                 drop(state);
                 drop(unused);
-                Poll::Ready(outcome)
+                Poll::Ready(match is_there {
+                    true => outcome,
+                    false => Err(AcquireError::new(owner, AcquireErrorKind::Released)),
+                })
+            }
+            Some(Waiting::Revoked) => {
+                // If it is granted at once the new waker is called.
+                state.core.rejoin(id);
+                let woken = state.carry_out();
+                drop(state);
+                woken.wake();
+                Poll::Pending
             }
             replaced => {
                 drop(state);
@@ -108,12 +150,12 @@ impl State {
     fn carry_out(&mut self) -> Wakers {
         let mut woken = Wakers::default();
         for action in self.core.take_actions() {
-            let (id, outcome) = match action {
-                Action::Grant(id) => (id, Ok(())),
-                Action::Fail(id, error) => (id, Err(error)),
+            let (id, now) = match action {
+                Action::Grant(id) => (id, Waiting::Settled(Ok(()))),
+                Action::Fail(id, error) => (id, Waiting::Settled(Err(error))),
+                Action::Revoke(id) => (id, Waiting::Revoked),
             };
-            let before = self.waiting.insert(id, Waiting::Settled(outcome));
-            if let Some(Waiting::Parked(waker)) = before {
+            if let Some(Waiting::Parked(waker)) = self.waiting.insert(id, now) {
                 woken.call(waker);
             }
         }

@@ -1,41 +1,55 @@
 //! What there is to see: holders, waiters, and what they truly wait for.
 
 use super::Core;
-use super::request_state::{Need, RequestId, Waiter};
+use super::request_state::{Absence, Need, Waiter};
 use super::rulebook::ClassRef;
 use crate::acquire_error::Conflict;
 use crate::clock::Instant;
 use crate::request::Claim;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
-use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Waiting};
+use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Standing, Waiting};
 
 impl Core {
     pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
-        self.tick(now);
-        let mut waiters: Vec<_> = self.waiters.values().collect();
-        waiters.sort_by_key(|waiter| waiter.place);
+        self.advance(now);
+        let in_line = self.waiters.values().map(|waiter| (waiter, None));
+        let absent = self.absentees.values().map(|absent| (&absent.waiter, Some(absent.reason)));
+        let mut waiters: Vec<_> = in_line.chain(absent).collect();
+        waiters.sort_by_key(|(waiter, _)| waiter.place);
         Snapshot {
             holders: self
                 .holders
                 .values()
                 .map(|holder| Holding {
+                    id: holder.place.id,
                     owner: holder.party.owner.to_string(),
                     root: holder.party.root.to_string(),
-                    claims: holder.needs.iter().map(|&need| self.claim(need)).collect(),
+                    claims: holder.needs.iter().map(|&need| self.claim_of(need)).collect(),
                     age: self.now.since(holder.since),
+                    is_claimed: holder.unclaimed.is_none(),
                 })
                 .collect(),
             waiters: waiters
                 .into_iter()
-                .map(|waiter| Waiting {
+                .map(|(waiter, absence)| Waiting {
+                    id: waiter.place.id,
                     owner: waiter.party.owner.to_string(),
                     root: waiter.party.root.to_string(),
                     age: self.now.since(waiter.since),
                     overtakes: waiter.overtakes,
                     is_pinned: waiter.is_reserving,
-                    waits_for: self.claim(waiter.witness()),
+                    waits_for: self.claim_of(waiter.witness()),
                     position: self.position(waiter),
-                    blockers: self.blockers(waiter),
+                    blockers: match absence {
+                        None => self.blockers(waiter),
+                        Some(_) => Vec::new(),
+                    },
+                    standing: match absence {
+                        None => Standing::InLine,
+                        Some(Absence::NotOpen) => Standing::NotOpen,
+                        Some(Absence::Unclaimed) => Standing::Unclaimed,
+                    },
                 })
                 .collect(),
             limits: self
@@ -48,6 +62,7 @@ impl Core {
                     used: site.used,
                 })
                 .collect(),
+            is_open: self.is_open,
             is_closed: self.is_closed,
         }
     }
@@ -71,7 +86,7 @@ impl Core {
         }
     }
 
-    fn claim(&self, need: Need) -> Claim {
+    fn claim_of(&self, need: Need) -> Claim {
         match need {
             Need::Exclusion { site, class } => {
                 let (workload, class) = self.rules.class_name(class);

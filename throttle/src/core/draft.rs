@@ -74,7 +74,7 @@ impl Core {
             None => Arc::clone(&owner),
         };
         Ok(Draft {
-            party: Party { owner, root },
+            party: Party { owner, root, lender: request.lender },
             priority: request.priority.or(of_classes).unwrap_or_default(),
             exclusions,
             capacities,
@@ -98,27 +98,42 @@ impl Core {
         Ok(())
     }
 
-    /// Refuses what the rules reject or coalesce, by what holds and waits at this moment.
-    pub(super) fn check_rules(
+    /// Refuses what the rules reject, by what is held at this moment.
+    pub(super) fn check_rejections(
+        &self,
+        needs: &[Need],
+        party: &Party,
+    ) -> Result<(), AcquireError> {
+        for need in needs {
+            let Need::Exclusion { site, class } = *need else { continue };
+            let resource = self.exclusions.name(site);
+            let site = self.exclusions.get(site);
+            for (held, id) in site.strangers(&party.root) {
+                if let Rule::Reject(code) = self.rules.rule(site.scope, held, class) {
+                    let kind = AcquireErrorKind::Rejected {
+                        code: code.clone(),
+                        conflict: self.conflict(resource, class, held, id),
+                    };
+                    return Err(AcquireError::new(&party.owner, kind));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what is one with a request that waits.
+    pub(super) fn check_coalescing(
         &self,
         draft: &Draft,
         coalesce_key: Option<&str>,
     ) -> Result<(), AcquireError> {
+        if coalesce_key.is_none() {
+            return Ok(());
+        }
         for (resource, class) in &draft.exclusions {
             let Some(slot) = self.exclusions.find(resource) else { continue };
             let site = self.exclusions.get(slot);
-            for (held, id) in site.strangers(&draft.party.root) {
-                if let Rule::Reject(code) = self.rules.rule(site.scope, held, *class) {
-                    let kind = AcquireErrorKind::Rejected {
-                        code: code.clone(),
-                        conflict: self.conflict(resource, *class, held, id),
-                    };
-                    return Err(AcquireError::new(&draft.party.owner, kind));
-                }
-            }
-            if coalesce_key.is_none()
-                || *self.rules.rule(site.scope, *class, *class) != Rule::Coalesce
-            {
+            if *self.rules.rule(site.scope, *class, *class) != Rule::Coalesce {
                 continue;
             }
             let equal = site

@@ -9,6 +9,8 @@
 //! that can pass there; it is examined in full and either granted or parked at its new
 //! witness. Hence after every event no witness can be met, and nobody is overlooked.
 
+mod absence;
+mod capacity;
 mod describe;
 mod draft;
 mod exclusion_site;
@@ -24,15 +26,16 @@ use std::sync::Arc;
 
 use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
-pub(crate) use self::request_state::RequestId;
-use self::request_state::{Holder, Need, Place, Site, Waiter};
+use self::request_state::{Absence, Absentee, Holder, Place, Site, Waiter};
 use self::rulebook::{LimitName, Rulebook};
 use self::table::Table;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
 use crate::limits::Limits;
 use crate::policy::{CompiledPolicy, PolicyError};
+use crate::priority::Priority;
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 
 /// What has to happen outside after an event.
@@ -42,6 +45,8 @@ pub(crate) enum Action {
     Grant(RequestId),
     /// A waiting request was given up.
     Fail(RequestId, AcquireError),
+    /// A grant was taken back because nobody came for it; the request waits again.
+    Revoke(RequestId),
 }
 
 /// What became of a request that was handed in.
@@ -58,13 +63,34 @@ pub(crate) enum Patience {
     Refuse,
 }
 
+/// Which part of what was held before a restart is taken back at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    Everything,
+    /// Capacity is left to be acquired again.
+    Exclusions,
+}
+
+/// Since when requests are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// From the beginning.
+    AtOnce,
+    /// Once what there was before a restart has been adopted.
+    AfterAdoption,
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     rules: Rulebook,
     exclusions: Table<Resource, ExclusionSite>,
     limits: Table<LimitName, LimitSite>,
     waiters: BTreeMap<RequestId, Waiter>,
+    /// Requests that are in no line for now.
+    absentees: BTreeMap<RequestId, Absentee>,
     holders: BTreeMap<RequestId, Holder>,
+    /// How many permits each owner holds.
+    holding_owners: BTreeMap<Arc<str>, usize>,
     /// How many permits with exclusions each root operation holds.
     holding_roots: BTreeMap<Arc<str>, usize>,
     /// The waiters of each root operation.
@@ -72,9 +98,14 @@ pub(crate) struct Core {
     /// The waiters whose root operation holds exclusions. There are few of them, and they
     /// follow rules of their own at exclusions, so they are looked at one by one.
     borrowers: BTreeSet<RequestId>,
+    /// The waiters that may use what a permit holds already. They are few, too.
+    capacity_borrowers: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Instant, RequestId)>,
+    /// The grants that nobody came for yet, by when they are taken back.
+    unclaimed: BTreeSet<(Instant, RequestId)>,
     now: Instant,
     next_id: u64,
+    is_open: bool,
     is_closed: bool,
     /// The sites that gained something and were not asked yet.
     gained: BTreeSet<Site>,
@@ -82,19 +113,24 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, opening: Opening) -> Self {
         Self {
             rules: Rulebook::new(limits),
             exclusions: Table::new(),
             limits: Table::new(),
             waiters: BTreeMap::new(),
+            absentees: BTreeMap::new(),
             holders: BTreeMap::new(),
+            holding_owners: BTreeMap::new(),
             holding_roots: BTreeMap::new(),
             waiting_roots: BTreeMap::new(),
             borrowers: BTreeSet::new(),
+            capacity_borrowers: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
             now: Instant::ORIGIN,
             next_id: 0,
+            is_open: opening == Opening::AtOnce,
             is_closed: false,
             gained: BTreeSet::new(),
             actions: Vec::new(),
@@ -106,15 +142,27 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
-    /// Time has come to `now`. Returns the next deadline.
+    /// Time has come to `now`: grants that nobody came for are taken back, and requests
+    /// expire. Returns the next moment at which there is something to do.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        self.now = self.now.max(now);
+        self.revoke_unclaimed();
+        self.advance(now);
+        self.next_tick()
+    }
+
+    /// Time has come to `now`: requests expire.
+    fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         let mut departed = Vec::new();
         while let Some(&(deadline, id)) = self.deadlines.first()
             && deadline <= self.now
         {
-            let blocked_by = self.first_blocker(&self.waiters[&id]);
-            let waiter = self.leave(id);
+            self.deadlines.remove(&(deadline, id));
+            let (blocked_by, waiter) = match self.absentees.remove(&id) {
+                Some(absentee) => (None, absentee.waiter),
+                None => (self.first_blocker(&self.waiters[&id]), self.leave(id)),
+            };
             let waited = self.now.since(waiter.since);
             let kind = AcquireErrorKind::Expired { waited, blocked_by };
             self.actions.push(Action::Fail(id, AcquireError::new(&waiter.party.owner, kind)));
@@ -126,7 +174,6 @@ impl Core {
         for waiter in departed {
             self.forget(&waiter.needs);
         }
-        self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
     /// A workload declares its policy.
@@ -151,27 +198,21 @@ impl Core {
         patience: Patience,
         now: Instant,
     ) -> Result<Submitted, AcquireError> {
-        self.tick(now);
+        self.advance(now);
         let refused = |kind| AcquireError::new(request.owner(), kind);
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
         let draft = self.draft(request)?;
         self.check_units(&draft)?;
-        self.check_rules(&draft, request.coalesce_key.as_deref())?;
+        self.check_coalescing(&draft, request.coalesce_key.as_deref())?;
         let (party, priority) = (draft.party.clone(), draft.priority);
         let needs = self.place_needs(draft);
-        let id = self.take_id();
-        let due = nanoseconds(self.now)
-            - i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4)
-            - self.rules.head_start(priority);
-        let place = Place { due, id };
-        let Some(witness) = self.first_failing(&needs, place, &party.root) else {
-            let holder = Holder { party, needs, since: self.now };
-            self.grant(place, holder);
-            self.settle();
-            return Ok(Submitted::Granted(id));
-        };
+        if let Err(error) = self.check_rejections(&needs, &party) {
+            self.forget(&needs);
+            return Err(error);
+        }
+        let place = self.new_place(request, priority);
         let waiter = Waiter {
             party,
             needs,
@@ -179,18 +220,24 @@ impl Core {
             since: self.now,
             deadline: request.deadline,
             coalesce_key: request.coalesce_key.clone(),
-            witness,
+            witness: 0,
             overtakes: 0,
             is_reserving: false,
         };
+        let witness = self.first_failing(&waiter.needs, place, &waiter.party);
+        if self.is_open && witness.is_none() {
+            return Ok(self.start_or_enter(waiter));
+        }
+        let waiter = Waiter { witness: witness.unwrap_or(0), ..waiter };
+        let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
+        let holds = self.holding_owners.contains_key(request.owner());
         let refusal = match (patience, request.deadline) {
-            (Patience::Refuse, _) => {
-                let blocked_by = self.first_blocker(&waiter);
-                Some(AcquireErrorKind::WouldWait { blocked_by })
-            }
+            (Patience::Refuse, _) => Some(AcquireErrorKind::WouldWait { blocked_by }),
             (Patience::Wait, Some(deadline)) if deadline <= self.now => {
-                let blocked_by = self.first_blocker(&waiter);
                 Some(AcquireErrorKind::Expired { waited: request.waited, blocked_by })
+            }
+            (Patience::Wait, _) if holds && request.root.is_none() => {
+                Some(AcquireErrorKind::WouldNest { blocked_by })
             }
             (Patience::Wait, _) => None,
         };
@@ -198,17 +245,21 @@ impl Core {
             self.forget(&waiter.needs);
             return Err(refused(kind));
         }
-        self.enter(waiter);
-        Ok(Submitted::Queued(id))
+        match self.is_open {
+            true => self.enter(waiter),
+            false => self.put_aside(waiter, Absence::NotOpen),
+        }
+        Ok(Submitted::Queued(place.id))
     }
 
     /// Somebody takes back what it held before a restart, whatever the limits say.
     pub(crate) fn adopt(
         &mut self,
         request: &Request,
+        part: Adopted,
         now: Instant,
     ) -> Result<RequestId, AcquireError> {
-        self.tick(now);
+        self.advance(now);
         let refused = |kind| AcquireError::new(request.owner(), kind);
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
@@ -218,46 +269,43 @@ impl Core {
         if !conflicts.is_empty() {
             return Err(refused(AcquireErrorKind::Conflicting { conflicts }));
         }
-        let party = draft.party.clone();
+        let (party, priority) = (draft.party.clone(), draft.priority);
         let needs = self.place_needs(draft);
-        let id = self.take_id();
-        let place = Place { due: nanoseconds(self.now), id };
-        self.grant(place, Holder { party, needs, since: self.now });
+        let (exclusions, capacities): (Vec<_>, Vec<_>) =
+            needs.into_iter().partition(|need| need.capacity().is_none());
+        let (needs, given_up) = match part {
+            Adopted::Everything => ([exclusions, capacities].concat(), Vec::new()),
+            Adopted::Exclusions => (exclusions, capacities),
+        };
+        let place = self.new_place(request, priority);
+        self.grant(party, needs, place);
+        if let Some(holder) = self.holders.get_mut(&place.id) {
+            holder.given_up = given_up;
+        }
         self.settle();
-        Ok(id)
+        Ok(place.id)
     }
 
     /// A waiting request is given up by whoever made it.
     pub(crate) fn cancel(&mut self, id: RequestId) {
-        if self.waiters.contains_key(&id) {
+        if let Some(absentee) = self.absentees.remove(&id) {
+            self.remove_deadline(&absentee.waiter);
+            self.forget(&absentee.waiter.needs);
+        } else if self.waiters.contains_key(&id) {
             let waiter = self.leave(id);
             self.settle();
             self.forget(&waiter.needs);
         }
     }
 
-    /// A permit is given back.
-    pub(crate) fn release(&mut self, id: RequestId) {
-        if let Some(holder) = self.holders.remove(&id) {
-            if holder.has_exclusions() {
-                self.stop_holding(&holder.party.root);
-            }
-            self.give_back(id, &holder.needs);
-            self.settle();
-            self.forget(&holder.needs);
-        }
-    }
-
-    /// The capacity of a permit is given back; its exclusions stay.
-    pub(crate) fn release_capacity(&mut self, id: RequestId) {
-        if let Some(holder) = self.holders.get_mut(&id) {
-            let (kept, returned): (Vec<_>, Vec<_>) =
-                holder.needs.iter().partition(|need| matches!(need, Need::Exclusion { .. }));
-            holder.needs = kept;
-            self.give_back(id, &returned);
-            self.settle();
-            self.forget(&returned);
-        }
+    /// A permit is given back. False if there is none any more.
+    pub(crate) fn release(&mut self, id: RequestId) -> bool {
+        let Some(mut holder) = self.take_out(id) else { return false };
+        self.give_back(id, &mut holder);
+        self.settle();
+        self.forget(&holder.needs);
+        self.forget(&holder.given_up);
+        true
     }
 
     /// The host changes its number for a limit.
@@ -273,8 +321,12 @@ impl Core {
     /// Nobody is admitted any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
-        while let Some((&id, _)) = self.waiters.first_key_value() {
-            let waiter = self.leave(id);
+        while let Some(&id) = self.waiters.keys().chain(self.absentees.keys()).next() {
+            let waiter = match self.absentees.remove(&id) {
+                Some(absentee) => absentee.waiter,
+                None => self.leave(id),
+            };
+            self.remove_deadline(&waiter);
             let error = AcquireError::new(&waiter.party.owner, AcquireErrorKind::Closed);
             self.actions.push(Action::Fail(id, error));
             self.forget(&waiter.needs);
@@ -284,6 +336,14 @@ impl Core {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// A new place: that of the arrival, less the head start.
+    fn new_place(&mut self, request: &Request, priority: Priority) -> Place {
+        let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
+        let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
+        let id = self.take_id();
+        Place { due, rank: id, id }
     }
 
     fn take_id(&mut self) -> RequestId {

@@ -1,6 +1,7 @@
 //! What the host and the workloads have declared.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::limits::Limits;
 use crate::policy::{CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
@@ -121,6 +122,10 @@ impl Rulebook {
 
     pub(super) fn overtakes_max(&self) -> u32 {
         self.limits.overtakes_max
+    }
+
+    pub(super) fn claim_within(&self) -> Duration {
+        self.limits.claim_within
     }
 
     /// The head start of a priority, in nanoseconds.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::exclusion_site::Standing;
-use super::request_state::{Holder, Need, Place, RequestId, Site, Waiter};
+use super::request_state::{Holder, Need, Party, Place, Site, Unclaimed, Waiter};
 use super::table::Slot;
 use super::{Action, Core, groups};
+use crate::request_id::RequestId;
 
 impl Core {
     /// Lets everybody start who can, in the order of their places.
@@ -32,7 +33,20 @@ impl Core {
     /// The first waiter parked at `site` whose need there can be met.
     fn first_passing(&self, site: Site) -> Option<Place> {
         match site {
-            Site::Limit(slot) => self.limits.get(slot).first_passing(),
+            Site::Limit(slot) => {
+                let in_line = self.limits.get(slot).first_passing();
+                let borrowing = self
+                    .capacity_borrowers
+                    .iter()
+                    .map(|id| &self.waiters[id])
+                    .filter(|waiter| {
+                        let need = waiter.witness();
+                        need.site() == site && self.passes(need, waiter.place, &waiter.party)
+                    })
+                    .map(|waiter| waiter.place)
+                    .min();
+                in_line.into_iter().chain(borrowing).min()
+            }
             Site::Exclusion(slot) => {
                 let heads = self.exclusions.get(slot).parked_heads().map(|(_, place)| place.id);
                 let borrowers = self.borrowers.iter().copied();
@@ -41,7 +55,7 @@ impl Core {
                     .map(|id| &self.waiters[&id])
                     .filter(|waiter| {
                         let need = waiter.witness();
-                        need.site() == site && self.passes(need, waiter.place, &waiter.party.root)
+                        need.site() == site && self.passes(need, waiter.place, &waiter.party)
                     })
                     .map(|waiter| waiter.place)
                     .min()
@@ -49,49 +63,69 @@ impl Core {
         }
     }
 
-    fn passes(&self, need: Need, place: Place, root: &str) -> bool {
+    fn passes(&self, need: Need, place: Place, party: &Party) -> bool {
         match need {
-            Need::Capacity { site, units } => self.limits.get(site).passes(units, place),
+            Need::Capacity { site, units } => {
+                self.limits.get(site).passes(units, place, party.lender)
+            }
             Need::Exclusion { site, class } => {
-                let standing = match self.holding_roots.contains_key(root) {
+                let standing = match self.holding_roots.contains_key(&party.root) {
                     true => Standing::Borrower,
                     false => Standing::InLine,
                 };
-                self.exclusions.get(site).passes(&self.rules, class, place, root, standing)
+                self.exclusions.get(site).passes(&self.rules, class, place, &party.root, standing)
             }
         }
     }
 
     /// The first need that cannot be met.
-    pub(super) fn first_failing(&self, needs: &[Need], place: Place, root: &str) -> Option<usize> {
-        needs.iter().position(|&need| !self.passes(need, place, root))
+    pub(super) fn first_failing(
+        &self,
+        needs: &[Need],
+        place: Place,
+        party: &Party,
+    ) -> Option<usize> {
+        needs.iter().position(|&need| !self.passes(need, place, party))
     }
 
     /// Grants a parked waiter, or parks it where it has to wait now.
-    fn examine(&mut self, id: RequestId) {
+    pub(super) fn examine(&mut self, id: RequestId) {
         let waiter = &self.waiters[&id];
-        match self.first_failing(&waiter.needs, waiter.place, &waiter.party.root) {
+        match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
             Some(witness) => {
                 self.unpark(id);
                 self.park(id, witness);
             }
             None => {
                 let waiter = self.leave(id);
-                let holder = Holder { party: waiter.party, needs: waiter.needs, since: self.now };
-                self.grant(waiter.place, holder);
+                let revoke_at = self.now + self.rules.claim_within();
+                let unclaimed = Unclaimed {
+                    revoke_at,
+                    since: waiter.since,
+                    deadline: waiter.deadline,
+                    coalesce_key: waiter.coalesce_key,
+                    overtakes: waiter.overtakes,
+                };
+                self.grant(waiter.party, waiter.needs, waiter.place);
+                if let Some(holder) = self.holders.get_mut(&id) {
+                    holder.unclaimed = Some(unclaimed);
+                    self.unclaimed.insert((revoke_at, id));
+                }
                 self.actions.push(Action::Grant(id));
             }
         }
     }
 
-    /// Takes everything that the holder needs.
-    pub(super) fn grant(&mut self, place: Place, holder: Holder) {
-        for &need in &holder.needs {
+    /// Takes everything that is needed.
+    pub(super) fn grant(&mut self, party: Party, needs: Vec<Need>, place: Place) {
+        let mut holder = Holder::new(party, needs, place, self.now);
+        for need in holder.needs.clone() {
             match need {
                 Need::Exclusion { site, class } => {
                     self.exclusions.get_mut(site).hold(class, place.id, &holder.party.root);
                 }
                 Need::Capacity { site, units } => {
+                    self.borrow(&mut holder, site, units);
                     self.limits.get_mut(site).hold(place.id, units);
                 }
             }
@@ -99,10 +133,29 @@ impl Core {
         if holder.has_exclusions() {
             self.start_holding(&holder.party.root);
         }
+        *self.holding_owners.entry(Arc::clone(&holder.party.owner)).or_default() += 1;
         for overtaken in self.overtaken(&holder.needs, place) {
             self.overtake(overtaken);
         }
         self.holders.insert(place.id, holder);
+    }
+
+    /// Takes a holder out of the books. What it holds has still to be given back.
+    pub(super) fn take_out(&mut self, id: RequestId) -> Option<Holder> {
+        let holder = self.holders.remove(&id)?;
+        if holder.has_exclusions() {
+            self.stop_holding(&holder.party.root);
+        }
+        if let Some(count) = self.holding_owners.get_mut(&holder.party.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.holding_owners.remove(&holder.party.owner);
+            }
+        }
+        if let Some(unclaimed) = &holder.unclaimed {
+            self.unclaimed.remove(&(unclaimed.revoke_at, id));
+        }
+        Some(holder)
     }
 
     /// The first in line for each limit who was passed just now by the grant at `place`, and
@@ -120,8 +173,7 @@ impl Core {
                 let first = *self.limits.get(site).line.first()?;
                 let waiter = &self.waiters[&first.id];
                 let lacks = waiter.needs.iter().any(|&need| {
-                    need.site() == Site::Limit(site)
-                        && !self.passes(need, first, &waiter.party.root)
+                    need.site() == Site::Limit(site) && !self.passes(need, first, &waiter.party)
                 });
                 (first < place && lacks).then_some(first.id)
             })
@@ -138,7 +190,7 @@ impl Core {
             // for somebody who waits for an exclusion, so it is examined again.
             let waiter = &self.waiters[&id];
             let witness = self
-                .first_failing(&waiter.needs, waiter.place, &waiter.party.root)
+                .first_failing(&waiter.needs, waiter.place, &waiter.party)
                 .unwrap_or(waiter.witness);
             self.unpark(id);
             self.park(id, witness);
@@ -152,6 +204,9 @@ impl Core {
             if let Need::Exclusion { site, class } = need {
                 groups::insert(&mut self.exclusions.get_mut(site).line, class, place);
             }
+        }
+        if waiter.party.lender.is_some() {
+            self.capacity_borrowers.insert(id);
         }
         let root = Arc::clone(&waiter.party.root);
         if self.holding_roots.contains_key(&root) {
@@ -181,15 +236,14 @@ impl Core {
             }
         }
         self.borrowers.remove(&id);
+        self.capacity_borrowers.remove(&id);
         if let Some(waiting) = self.waiting_roots.get_mut(&waiter.party.root) {
             waiting.remove(&id);
             if waiting.is_empty() {
                 self.waiting_roots.remove(&waiter.party.root);
             }
         }
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.remove(&(deadline, id));
-        }
+        self.remove_deadline(&waiter);
         waiter
     }
 
@@ -245,17 +299,18 @@ impl Core {
         }
     }
 
-    /// Takes the needs of a holder back and notes who gains from it.
-    pub(super) fn give_back(&mut self, id: RequestId, needs: &[Need]) {
-        for &need in needs {
+    /// Takes back what a holder has and notes who gains from it.
+    pub(super) fn give_back(&mut self, id: RequestId, holder: &mut Holder) {
+        for need in holder.needs.clone() {
             match need {
                 Need::Exclusion { site, class } => {
                     self.exclusions.get_mut(site).release(class, id);
+                    self.gained.insert(need.site());
                 }
-                Need::Capacity { site, .. } => self.limits.get_mut(site).release(id),
+                Need::Capacity { site, units } => self.return_units(id, holder, site, units),
             }
-            self.gained.insert(need.site());
         }
+        holder.loans.clear();
     }
 
     /// Reads the capacity of a limit again.

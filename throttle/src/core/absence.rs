@@ -1,0 +1,135 @@
+//! Requests that are in no line for a while: before the opening, and after a grant that
+//! nobody came for.
+
+use super::request_state::{Absence, Absentee, Waiter};
+use super::{Action, Core, Submitted};
+use crate::clock::Instant;
+use crate::request_id::RequestId;
+
+impl Core {
+    /// The host has adopted what there was; those who came meanwhile take their places.
+    pub(crate) fn open(&mut self) {
+        self.is_open = true;
+        let early =
+            self.absentees.extract_if(.., |_, absentee| absentee.reason == Absence::NotOpen);
+        let mut early: Vec<_> = early.map(|(_, absentee)| absentee.waiter).collect();
+        early.sort_by_key(|waiter| waiter.place);
+        for waiter in early {
+            if let Err(error) = self.check_rejections(&waiter.needs, &waiter.party) {
+                self.remove_deadline(&waiter);
+                self.actions.push(Action::Fail(waiter.place.id, error));
+                self.forget(&waiter.needs);
+                continue;
+            }
+            self.return_to_line(waiter);
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Somebody came for a permit. False if there is none any more.
+    pub(crate) fn claim(&mut self, id: RequestId) -> bool {
+        let Some(holder) = self.holders.get_mut(&id) else { return false };
+        if let Some(unclaimed) = holder.unclaimed.take() {
+            self.unclaimed.remove(&(unclaimed.revoke_at, id));
+        }
+        true
+    }
+
+    /// Somebody came after the grant was revoked: the request is in line again.
+    pub(crate) fn rejoin(&mut self, id: RequestId) {
+        if let Some(absentee) = self.absentees.remove(&id) {
+            match absentee.reason {
+                Absence::Unclaimed => self.return_to_line(absentee.waiter),
+                Absence::NotOpen => {
+                    self.absentees.insert(id, absentee);
+                }
+            }
+        }
+    }
+
+    /// Puts a request aside that waits for the opening.
+    pub(super) fn put_aside(&mut self, waiter: Waiter, reason: Absence) {
+        if let Some(deadline) = waiter.deadline {
+            self.deadlines.insert((deadline, waiter.place.id));
+        }
+        self.absentees.insert(waiter.place.id, Absentee { waiter, reason });
+    }
+
+    /// Takes back every permit that nobody came for in time.
+    ///
+    /// Its request gets no second grant before somebody comes for it: at its old place it
+    /// would be the first to be granted again, and would keep everybody else waiting.
+    pub(super) fn revoke_unclaimed(&mut self) {
+        let mut is_any = false;
+        while let Some(&(revoke_at, id)) = self.unclaimed.first()
+            && revoke_at <= self.now
+        {
+            self.unclaimed.remove(&(revoke_at, id));
+            let Some(mut holder) = self.take_out(id) else { continue };
+            let Some(unclaimed) = holder.unclaimed.take() else { continue };
+            self.give_back(id, &mut holder);
+            let waiter = Waiter {
+                party: holder.party,
+                needs: holder.needs,
+                place: holder.place,
+                since: unclaimed.since,
+                deadline: unclaimed.deadline,
+                coalesce_key: unclaimed.coalesce_key,
+                witness: 0,
+                overtakes: unclaimed.overtakes,
+                is_reserving: false,
+            };
+            self.put_aside(waiter, Absence::Unclaimed);
+            self.actions.push(Action::Revoke(id));
+            is_any = true;
+        }
+        if is_any {
+            self.settle();
+        }
+    }
+
+    /// The next moment at which [`Core::tick`] has something to do.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        let revocation = self.unclaimed.first().map(|&(at, _)| at);
+        deadline.into_iter().chain(revocation).min()
+    }
+
+    /// Lets a request start, or gives it its place in line.
+    pub(super) fn start_or_enter(&mut self, mut waiter: Waiter) -> Submitted {
+        let id = waiter.place.id;
+        match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
+            None => {
+                self.grant(waiter.party, waiter.needs, waiter.place);
+                self.settle();
+                Submitted::Granted(id)
+            }
+            Some(witness) => {
+                waiter.witness = witness;
+                self.enter(waiter);
+                Submitted::Queued(id)
+            }
+        }
+    }
+
+    fn return_to_line(&mut self, waiter: Waiter) {
+        self.remove_deadline(&waiter);
+        // From its place in line it is granted like everybody else.
+        let witness = self.first_failing(&waiter.needs, waiter.place, &waiter.party);
+        let id = waiter.place.id;
+        self.enter(Waiter { witness: witness.unwrap_or(0), ..waiter });
+        if witness.is_none() {
+            self.examine(id);
+            self.settle();
+        }
+    }
+
+    pub(super) fn remove_deadline(&mut self, waiter: &Waiter) {
+        if let Some(deadline) = waiter.deadline {
+            self.deadlines.remove(&(deadline, waiter.place.id));
+        }
+    }
+}
