@@ -90,6 +90,21 @@ impl Admission {
         self.shared.apply(|core, _| core.register(workload, policy))
     }
 
+    /// Replaces the policy of a workload, at once.
+    ///
+    /// Whoever holds a permit keeps it, also beside work that the new policy would keep
+    /// apart. Whoever waits is looked at again and waits by the new rules; nobody who waits
+    /// is rejected. A class that the new policy does not know by name or alias excludes
+    /// everything until nobody has it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRegistered`](crate::PolicyErrorKind::NotRegistered) if the workload has no
+    /// policy yet.
+    pub fn replace(&self, workload: &str, policy: CompiledPolicy) -> Result<(), PolicyError> {
+        self.shared.apply(|core, _| core.replace(workload, policy))
+    }
+
     /// Waits until every claim of the request can be granted and takes them together.
     ///
     /// Requests are considered in the order of their arrival, less a head start for their

@@ -191,6 +191,29 @@ impl Core {
         Ok(())
     }
 
+    /// A workload declares another policy. Holders keep what they hold.
+    pub(crate) fn replace(
+        &mut self,
+        workload: &str,
+        policy: CompiledPolicy,
+    ) -> Result<(), PolicyError> {
+        self.rules.replace(workload, policy)?;
+        for slot in self.limits.slots() {
+            self.refresh_capacity(slot);
+        }
+        // What a waiter waits for may have become another of its needs.
+        for id in self.waiters.keys().copied().collect::<Vec<_>>() {
+            let waiter = &self.waiters[&id];
+            let witness = self.first_failing(&waiter.needs, waiter.place, &waiter.party);
+            let witness = witness.unwrap_or(waiter.witness);
+            self.unpark(id);
+            self.park(id, witness);
+        }
+        self.gained.extend(self.exclusions.slots().into_iter().map(Site::Exclusion));
+        self.settle();
+        Ok(())
+    }
+
     /// Somebody asks for a permit.
     pub(crate) fn submit(
         &mut self,

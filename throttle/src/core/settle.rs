@@ -248,7 +248,7 @@ impl Core {
     }
 
     /// Parks a waiter at its witness, and sets its units aside if it was passed too often.
-    fn park(&mut self, id: RequestId, witness: usize) {
+    pub(super) fn park(&mut self, id: RequestId, witness: usize) {
         let overtakes_max = self.rules.overtakes_max();
         let waiter = self.waiters.get_mut(&id).expect("only a waiter can be parked");
         waiter.witness = witness;
@@ -276,7 +276,7 @@ impl Core {
         }
     }
 
-    fn unpark(&mut self, id: RequestId) {
+    pub(super) fn unpark(&mut self, id: RequestId) {
         let waiter = self.waiters.get_mut(&id).expect("only a waiter is parked");
         match waiter.witness() {
             Need::Exclusion { site, class } => {

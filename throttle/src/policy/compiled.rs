@@ -28,6 +28,11 @@ impl CompiledPolicy {
         self.lookup.get(name).copied()
     }
 
+    /// The proper names of all classes.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The proper name of a class.
     pub(crate) fn name(&self, class: ClassIndex) -> &str {
         &self.names[usize::from(class)]

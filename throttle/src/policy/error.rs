@@ -28,6 +28,8 @@ pub enum PolicyErrorKind {
     ZeroLimit,
     /// The workload already has a policy.
     AlreadyRegistered,
+    /// The workload has no policy that could be replaced.
+    NotRegistered,
 }
 
 /// A policy that cannot be used. See [`PolicyError::kind`].
@@ -68,6 +70,7 @@ impl fmt::Display for PolicyErrorKind {
             Self::AmbiguousRules => "rules disagree about a pair",
             Self::ZeroLimit => "limit of a policy is zero",
             Self::AlreadyRegistered => "workload already has a policy",
+            Self::NotRegistered => "workload has no policy yet",
         })
     }
 }

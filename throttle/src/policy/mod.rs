@@ -9,6 +9,7 @@ mod declared;
 mod error;
 mod rule;
 
+pub(crate) use compiled::ClassIndex;
 pub use compiled::CompiledPolicy;
 pub use declared::{Class, Policy};
 pub use error::{PolicyError, PolicyErrorKind};
