@@ -84,7 +84,9 @@ pub use clock::{Clock, Instant, SystemClock};
 pub use limits::Limits;
 pub use manual_clock::ManualClock;
 pub use permit::Permit;
-pub use policy::{Class, CompiledPolicy, Policy, PolicyError, PolicyErrorKind, Rule};
+pub use policy::{
+    Class, CompiledPolicy, Conditional, EngineVersion, Policy, PolicyError, PolicyErrorKind, Rule,
+};
 pub use priority::Priority;
 pub use rate::{AcquireBytes, ByteRate, Rate, Sleep, Sleeping};
 pub use reacquire::Reacquire;

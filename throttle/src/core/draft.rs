@@ -133,7 +133,7 @@ impl Core {
         for (resource, class) in &draft.exclusions {
             let Some(slot) = self.exclusions.find(resource) else { continue };
             let site = self.exclusions.get(slot);
-            if *self.rules.rule(site.scope, *class, *class) != Rule::Coalesce {
+            if !self.rules.is_coalescing(site.scope, *class) {
                 continue;
             }
             let equal = site

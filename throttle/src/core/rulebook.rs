@@ -166,6 +166,13 @@ impl Rulebook {
         self.policies[running.workload as usize].rule(scope, running.class, asked.class)
     }
 
+    /// Whether equal requests of the class for one resource of `scope` are one.
+    pub(super) fn is_coalescing(&self, scope: Scope, class: ClassRef) -> bool {
+        let registered = &self.policies[class.workload as usize];
+        registered.present[class.class as usize]
+            .is_some_and(|class| registered.policy.is_coalescing(scope, class))
+    }
+
     pub(super) fn may_join(&self, scope: Scope, running: ClassRef, asked: ClassRef) -> bool {
         *self.rule(scope, running, asked) == Rule::Allow
     }
