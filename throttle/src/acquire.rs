@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::acquire_error::AcquireError;
-use crate::core::Submitted;
+use crate::core::{Claimed, Submitted};
 use crate::permit::Permit;
 use crate::request::Request;
 use crate::request_id::RequestId;
@@ -44,8 +44,8 @@ impl Acquire {
         Self { shared, request, stage: Stage::New }
     }
 
-    fn permit(&self, id: RequestId) -> Permit {
-        Permit::new(Arc::clone(&self.shared), id, &self.request)
+    fn permit(&self, member: RequestId, claimed: Claimed) -> Permit {
+        Permit::new(Arc::clone(&self.shared), member, claimed, &self.request)
     }
 }
 
@@ -59,7 +59,7 @@ impl Future for Acquire {
         let waker = context.waker().clone();
         let outcome = match self.stage {
             Stage::New => match self.shared.enqueue(&self.request, waker) {
-                Ok(Submitted::Granted(id)) => Ok(self.permit(id)),
+                Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);
                     tracing::debug!(owner = self.request.owner(), "request waits");
@@ -68,7 +68,7 @@ impl Future for Acquire {
                 Err(error) => Err(error),
             },
             Stage::Queued(id) => match self.shared.poll(id, self.request.owner(), waker) {
-                Poll::Ready(Ok(())) => Ok(self.permit(id)),
+                Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => return Poll::Pending,
             },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::resource::Resource;
 
 /// An exclusion that could not be taken because somebody else has it.
@@ -16,6 +17,8 @@ pub struct Conflict {
     pub holder: String,
     /// The class for which it has it.
     pub holder_class: String,
+    /// Since when it has it.
+    pub since: Instant,
 }
 
 /// Why a request was not granted, with what is needed to act on it.
@@ -61,8 +64,9 @@ pub enum AcquireErrorKind {
         /// What it conflicts with.
         conflict: Conflict,
     },
-    /// An equal request is waiting already.
-    #[error("is one with the waiting request of {into}")]
+    /// An equal request is waiting already, or was granted and its permit given back before
+    /// anybody came for this one.
+    #[error("is one with the request of {into}")]
     Coalesced {
         /// The owner whose outcome is the outcome of this request too.
         into: String,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
-use crate::core::{Adopted, Opening, Patience, Submitted};
+use crate::core::{Adopted, Claimed, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
@@ -118,8 +118,8 @@ impl Admission {
     /// # Errors
     ///
     /// By [`AcquireErrorKind`](crate::AcquireErrorKind): the request is malformed, names
-    /// something unknown, asks for more than there can ever be, is rejected or coalesced
-    /// by a rule, expires, or the admission is closed.
+    /// something unknown, asks for more than there can ever be, is rejected by a
+    /// rule, would wait while its owner holds a permit, expires, or the admission is closed.
     ///
     /// # Cancel safety
     ///
@@ -136,10 +136,11 @@ impl Admission {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), and
-    /// [`WouldWait`](crate::AcquireErrorKind::WouldWait) instead of waiting.
+    /// [`WouldWait`](crate::AcquireErrorKind::WouldWait), or
+    /// [`Coalesced`](crate::AcquireErrorKind::Coalesced), instead of waiting.
     pub fn try_acquire(&self, request: Request) -> Result<Permit, AcquireError> {
         match self.shared.apply(|core, now| core.submit(&request, Patience::Refuse, now))? {
-            Submitted::Granted(id) => Ok(Permit::new(Arc::clone(&self.shared), id, &request)),
+            Submitted::Granted(id) => Ok(self.permit(id, &request)),
             Submitted::Queued(_) => unreachable!("a request without patience is not queued"),
         }
     }
@@ -158,7 +159,7 @@ impl Admission {
     /// [`acquire`](Self::acquire), but it is never rejected, coalesced or unsatisfiable.
     pub fn adopt(&self, request: Request) -> Result<Permit, AcquireError> {
         let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Everything, now))?;
-        Ok(Permit::new(Arc::clone(&self.shared), id, &request))
+        Ok(self.permit(id, &request))
     }
 
     /// Takes the exclusions back that an operation held before a restart, and leaves its
@@ -172,7 +173,11 @@ impl Admission {
     /// As [`adopt`](Self::adopt).
     pub fn adopt_exclusions(&self, request: Request) -> Result<Permit, AcquireError> {
         let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
-        Ok(Permit::new(Arc::clone(&self.shared), id, &request))
+        Ok(self.permit(id, &request))
+    }
+
+    fn permit(&self, id: RequestId, request: &Request) -> Permit {
+        Permit::new(Arc::clone(&self.shared), id, Claimed::at_once(id), request)
     }
 
     /// Gives a permit back that nobody gives back, such as one that was leaked.
@@ -180,7 +185,7 @@ impl Admission {
     /// False if there is no such permit. Whoever still has it works without one from then
     /// on: this is for an operator who knows that nobody does.
     pub fn force_release(&self, id: RequestId) -> bool {
-        let is_released = self.shared.apply(|core, _| core.release(id));
+        let is_released = self.shared.apply(|core, _| core.force_release(id));
         if is_released {
             tracing::warn!(%id, "permit released by force");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::Claimed;
 use crate::reacquire::Reacquire;
 use crate::request::{Claim, Request};
 use crate::request_id::RequestId;
@@ -15,16 +16,26 @@ use crate::shared::Shared;
 #[must_use = "the claims are given back as soon as the permit is dropped"]
 pub struct Permit {
     shared: Arc<Shared>,
+    /// The share of the permit that belongs to this request.
+    member: RequestId,
     id: RequestId,
+    coalesced_into: Option<Arc<str>>,
     owner: String,
     root: String,
 }
 
 impl Permit {
-    pub(crate) fn new(shared: Arc<Shared>, id: RequestId, request: &Request) -> Self {
-        let (owner, root) = (request.owner().to_owned(), request.root().to_owned());
-        tracing::debug!(owner, root, "permit granted");
-        Self { shared, id, owner, root }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        member: RequestId,
+        claimed: Claimed,
+        request: &Request,
+    ) -> Self {
+        let Claimed { id, coalesced_into, root } = claimed;
+        let owner = request.owner().to_owned();
+        let root = root.map_or_else(|| request.root().to_owned(), |root| root.to_string());
+        tracing::debug!(%id, owner, root, "permit granted");
+        Self { shared, member, id, coalesced_into, owner, root }
     }
 
     /// The identity of the permit, as a [`Snapshot`](crate::Snapshot) shows it.
@@ -35,6 +46,16 @@ impl Permit {
     /// Who asked for the permit.
     pub fn owner(&self) -> &str {
         &self.owner
+    }
+
+    /// The owner that does the work, if this permit is shared with an equal request whose
+    /// owner came for it first. Do not do it a second time.
+    ///
+    /// The permit returns when nobody who came for it has it any more, so whoever follows
+    /// keeps the result safe until it has looked at it. Who comes later than that gets
+    /// [`Coalesced`](crate::AcquireErrorKind::Coalesced) with the same owner.
+    pub fn coalesced_into(&self) -> Option<&str> {
+        self.coalesced_into.as_deref()
     }
 
     /// The operation that the permit is part of; see [`Request::lent_by`].
@@ -86,7 +107,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.shared.apply(|core, _| core.release(self.id));
+        self.shared.apply(|core, _| core.release(self.member));
         tracing::debug!(owner = self.owner, "permit given back");
     }
 }

@@ -63,7 +63,7 @@ impl Future for Reacquire<'_> {
                 Err(error) => Err(error),
             },
             Stage::Queued(part) => match shared.poll(part, owner, waker) {
-                Poll::Ready(Ok(())) => self.merge(part),
+                Poll::Ready(Ok(_)) => self.merge(part),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => return Poll::Pending,
             },

@@ -161,8 +161,12 @@ impl Request {
 
     /// A key that is equal for requests of which one is enough.
     ///
-    /// Where the policy says [`Rule::Coalesce`](crate::Rule::Coalesce), a request whose
-    /// equal is waiting already is refused with the owner to follow instead.
+    /// Where the policy says so ([`Rule::Coalesce`](crate::Rule::Coalesce),
+    /// [`Class::coalesce`](crate::Class::coalesce)), a request whose equal is waiting
+    /// already is one with it: it has the same place in line, whatever its own priority,
+    /// and shares the permit. Whoever comes for that first does the work; the others learn
+    /// from [`Permit::coalesced_into`](crate::Permit::coalesced_into) whom to follow. Equal
+    /// requests ask for the same claims; a request that is part of an operation has no equal.
     pub fn coalesce_key(mut self, key: impl Into<String>) -> Self {
         self.coalesce_key = Some(key.into());
         self

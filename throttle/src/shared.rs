@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::{Clock, Instant};
-use crate::core::{Action, Core, Opening, Patience, Submitted};
+use crate::core::{Action, Claimed, Core, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
 use crate::request_id::RequestId;
@@ -97,19 +97,17 @@ impl Shared {
         id: RequestId,
         owner: &str,
         waker: Waker,
-    ) -> Poll<Result<(), AcquireError>> {
+    ) -> Poll<Result<Claimed, AcquireError>> {
         let mut state = self.lock();
         let replaced = state.waiting.insert(id, Waiting::Parked(waker));
         match replaced {
             Some(Waiting::Settled(outcome)) => {
                 let unused = state.waiting.remove(&id);
-                let is_there = outcome.is_err() || state.core.claim(id);
+                let claimed = state.core.claim(id);
                 drop(state);
                 drop(unused);
-                Poll::Ready(match is_there {
-                    true => outcome,
-                    false => Err(AcquireError::new(owner, AcquireErrorKind::Released)),
-                })
+                let released = || AcquireError::new(owner, AcquireErrorKind::Released);
+                Poll::Ready(outcome.and_then(|()| claimed.ok_or_else(released)))
             }
             Some(Waiting::Revoked) => {
                 // If it is granted at once the new waker is called.

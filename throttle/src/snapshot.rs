@@ -41,6 +41,8 @@ pub struct Holding {
     /// Whether the future that waited for it was polled since the grant. A grant that
     /// nobody comes for keeps its claims from everybody else.
     pub is_claimed: bool,
+    /// The owners of requests that are one with it and share the permit.
+    pub shared_with: Vec<String>,
 }
 
 /// A request that waits.
@@ -55,6 +57,8 @@ pub struct Waiting {
     pub root: String,
     /// How long it has been waiting.
     pub age: Duration,
+    /// The owners of requests that are one with it.
+    pub coalesced: Vec<String>,
     /// How often it was passed by a later request while it was the first in line.
     pub overtakes: u32,
     /// Whether its units count as taken for all who come later.

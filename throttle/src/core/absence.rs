@@ -3,6 +3,7 @@
 
 use super::request_state::{Absence, Absentee, Waiter};
 use super::{Action, Core, Submitted};
+use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
 use crate::request_id::RequestId;
 
@@ -16,8 +17,7 @@ impl Core {
         early.sort_by_key(|waiter| waiter.place);
         for waiter in early {
             if let Err(error) = self.check_rejections(&waiter.needs, &waiter.party) {
-                self.remove_deadline(&waiter);
-                self.actions.push(Action::Fail(waiter.place.id, error));
+                self.fail(&waiter, error.kind());
                 self.forget(&waiter.needs);
                 continue;
             }
@@ -29,17 +29,9 @@ impl Core {
         self.is_open
     }
 
-    /// Somebody came for a permit. False if there is none any more.
-    pub(crate) fn claim(&mut self, id: RequestId) -> bool {
-        let Some(holder) = self.holders.get_mut(&id) else { return false };
-        if let Some(unclaimed) = holder.unclaimed.take() {
-            self.unclaimed.remove(&(unclaimed.revoke_at, id));
-        }
-        true
-    }
-
     /// Somebody came after the grant was revoked: the request is in line again.
-    pub(crate) fn rejoin(&mut self, id: RequestId) {
+    pub(crate) fn rejoin(&mut self, member: RequestId) {
+        let id = self.group(member);
         if let Some(absentee) = self.absentees.remove(&id) {
             match absentee.reason {
                 Absence::Unclaimed => self.return_to_line(absentee.waiter),
@@ -52,9 +44,7 @@ impl Core {
 
     /// Puts a request aside that waits for the opening.
     pub(super) fn put_aside(&mut self, waiter: Waiter, reason: Absence) {
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.insert((deadline, waiter.place.id));
-        }
+        self.add_deadlines(&waiter);
         self.absentees.insert(waiter.place.id, Absentee { waiter, reason });
     }
 
@@ -71,19 +61,19 @@ impl Core {
             let Some(mut holder) = self.take_out(id) else { continue };
             let Some(unclaimed) = holder.unclaimed.take() else { continue };
             self.give_back(id, &mut holder);
+            self.actions.extend(holder.members.keys().copied().map(Action::Revoke));
             let waiter = Waiter {
                 party: holder.party,
                 needs: holder.needs,
                 place: holder.place,
                 since: unclaimed.since,
-                deadline: unclaimed.deadline,
+                members: holder.members,
                 coalesce_key: unclaimed.coalesce_key,
                 witness: 0,
                 overtakes: unclaimed.overtakes,
                 is_reserving: false,
             };
             self.put_aside(waiter, Absence::Unclaimed);
-            self.actions.push(Action::Revoke(id));
             is_any = true;
         }
         if is_any {
@@ -103,7 +93,9 @@ impl Core {
         let id = waiter.place.id;
         match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
             None => {
-                self.grant(waiter.party, waiter.needs, waiter.place);
+                let mut members = waiter.members;
+                members.values_mut().for_each(|member| member.is_claimed = true);
+                self.grant(waiter.party, waiter.needs, waiter.place, members);
                 self.settle();
                 Submitted::Granted(id)
             }
@@ -116,7 +108,6 @@ impl Core {
     }
 
     fn return_to_line(&mut self, waiter: Waiter) {
-        self.remove_deadline(&waiter);
         // From its place in line it is granted like everybody else.
         let witness = self.first_failing(&waiter.needs, waiter.place, &waiter.party);
         let id = waiter.place.id;
@@ -127,9 +118,27 @@ impl Core {
         }
     }
 
-    pub(super) fn remove_deadline(&mut self, waiter: &Waiter) {
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.remove(&(deadline, waiter.place.id));
+    /// Nobody of those who wait gets the permit.
+    pub(super) fn fail(&mut self, waiter: &Waiter, kind: &AcquireErrorKind) {
+        self.remove_deadlines(waiter);
+        for (&id, member) in &waiter.members {
+            self.followers.remove(&id);
+            let error = AcquireError::new(&member.owner, kind.clone());
+            self.actions.push(Action::Fail(id, error));
         }
     }
+
+    pub(super) fn add_deadlines(&mut self, waiter: &Waiter) {
+        self.deadlines.extend(deadlines(waiter));
+    }
+
+    pub(super) fn remove_deadlines(&mut self, waiter: &Waiter) {
+        for deadline in deadlines(waiter) {
+            self.deadlines.remove(&deadline);
+        }
+    }
+}
+
+fn deadlines(waiter: &Waiter) -> impl Iterator<Item = (Instant, RequestId)> + '_ {
+    waiter.members.iter().filter_map(|(&id, member)| Some((member.deadline?, id)))
 }

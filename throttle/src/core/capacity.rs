@@ -1,5 +1,8 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
+use std::sync::Arc;
+
+use super::members::{Member, Members};
 use super::request_state::{Holder, Need, Place, Waiter};
 use super::table::Slot;
 use super::{Core, Submitted};
@@ -109,13 +112,15 @@ impl Core {
         for (site, _) in needs.iter().filter_map(|need| need.capacity()) {
             self.limits.refer_again(site);
         }
-        let place = Place { due, rank, id: self.take_id() };
+        let id = self.take_id();
+        let place = Place { due, rank, id };
+        let member = Member { owner: Arc::clone(&party.owner), deadline: None, is_claimed: false };
         let waiter = Waiter {
             party,
             needs,
             place,
             since: self.now,
-            deadline: None,
+            members: Members::from([(id, member)]),
             coalesce_key: None,
             witness: 0,
             overtakes: 0,

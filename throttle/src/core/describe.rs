@@ -1,6 +1,9 @@
 //! What there is to see: holders, waiters, and what they truly wait for.
 
+use std::sync::Arc;
+
 use super::Core;
+use super::members::Members;
 use super::request_state::{Absence, Need, Waiter};
 use super::rulebook::ClassRef;
 use crate::acquire_error::Conflict;
@@ -28,6 +31,7 @@ impl Core {
                     claims: holder.needs.iter().map(|&need| self.claim_of(need)).collect(),
                     age: self.now.since(holder.since),
                     is_claimed: holder.unclaimed.is_none(),
+                    shared_with: others(&holder.members, &holder.party.owner),
                 })
                 .collect(),
             waiters: waiters
@@ -37,6 +41,7 @@ impl Core {
                     owner: waiter.party.owner.to_string(),
                     root: waiter.party.root.to_string(),
                     age: self.now.since(waiter.since),
+                    coalesced: others(&waiter.members, &waiter.party.owner),
                     overtakes: waiter.overtakes,
                     is_pinned: waiter.is_reserving,
                     waits_for: self.claim_of(waiter.witness()),
@@ -82,6 +87,7 @@ impl Core {
             resource: resource.clone(),
             class: self.rules.class_name(class).1.to_owned(),
             holder: self.holders[&holder].party.owner.to_string(),
+            since: self.holders[&holder].since,
             holder_class: self.rules.class_name(held).1.to_owned(),
         }
     }
@@ -157,4 +163,13 @@ impl Core {
         });
         holding.chain(ahead).collect()
     }
+}
+
+/// The owners apart from the one that the request is named after.
+fn others(members: &Members, named: &Arc<str>) -> Vec<String> {
+    let mut owners: Vec<_> = members.values().map(|member| member.owner.to_string()).collect();
+    if let Some(index) = owners.iter().position(|owner| **owner == **named) {
+        owners.remove(index);
+    }
+    owners
 }

@@ -22,6 +22,16 @@ pub(super) struct Draft {
     capacities: BTreeMap<LimitName, (u64, Bounds)>,
 }
 
+impl Draft {
+    pub(super) fn exclusions(&self) -> &BTreeSet<(Resource, ClassRef)> {
+        &self.exclusions
+    }
+
+    pub(super) fn capacities(&self) -> &BTreeMap<LimitName, (u64, Bounds)> {
+        &self.capacities
+    }
+}
+
 impl Core {
     /// Looks up every name of the request. Changes nothing.
     pub(super) fn draft(&self, request: &Request) -> Result<Draft, AcquireError> {
@@ -116,37 +126,6 @@ impl Core {
                     };
                     return Err(AcquireError::new(&party.owner, kind));
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses what is one with a request that waits.
-    pub(super) fn check_coalescing(
-        &self,
-        draft: &Draft,
-        coalesce_key: Option<&str>,
-    ) -> Result<(), AcquireError> {
-        if coalesce_key.is_none() {
-            return Ok(());
-        }
-        for (resource, class) in &draft.exclusions {
-            let Some(slot) = self.exclusions.find(resource) else { continue };
-            let site = self.exclusions.get(slot);
-            if !self.rules.is_coalescing(site.scope, *class) {
-                continue;
-            }
-            let equal = site
-                .line
-                .get(class)
-                .into_iter()
-                .flatten()
-                .map(|place| &self.waiters[&place.id])
-                .find(|waiter| waiter.coalesce_key.as_deref() == coalesce_key);
-            if let Some(waiter) = equal {
-                let into = waiter.party.owner.to_string();
-                let kind = AcquireErrorKind::Coalesced { into };
-                return Err(AcquireError::new(&draft.party.owner, kind));
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ mod draft;
 mod exclusion_site;
 mod groups;
 mod limit_site;
+mod members;
 mod request_state;
 mod rulebook;
 mod settle;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 
 use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
+pub(crate) use self::members::Claimed;
+use self::members::{Member, Members};
 use self::request_state::{Absence, Absentee, Holder, Place, Site, Waiter};
 use self::rulebook::{LimitName, Rulebook};
 use self::table::Table;
@@ -89,6 +92,8 @@ pub(crate) struct Core {
     /// Requests that are in no line for now.
     absentees: BTreeMap<RequestId, Absentee>,
     holders: BTreeMap<RequestId, Holder>,
+    /// The requests that are one with an earlier one, and that one.
+    followers: BTreeMap<RequestId, RequestId>,
     /// How many permits each owner holds.
     holding_owners: BTreeMap<Arc<str>, usize>,
     /// How many permits with exclusions each root operation holds.
@@ -121,6 +126,7 @@ impl Core {
             waiters: BTreeMap::new(),
             absentees: BTreeMap::new(),
             holders: BTreeMap::new(),
+            followers: BTreeMap::new(),
             holding_owners: BTreeMap::new(),
             holding_roots: BTreeMap::new(),
             waiting_roots: BTreeMap::new(),
@@ -159,14 +165,18 @@ impl Core {
             && deadline <= self.now
         {
             self.deadlines.remove(&(deadline, id));
-            let (blocked_by, waiter) = match self.absentees.remove(&id) {
-                Some(absentee) => (None, absentee.waiter),
-                None => (self.first_blocker(&self.waiters[&id]), self.leave(id)),
+            let group = self.group(id);
+            let (blocked_by, waiter) = match (self.absentees.get(&group), self.waiters.get(&group))
+            {
+                (Some(absentee), _) => (None, &absentee.waiter),
+                (None, Some(waiter)) => (self.first_blocker(waiter), waiter),
+                (None, None) => continue,
             };
             let waited = self.now.since(waiter.since);
             let kind = AcquireErrorKind::Expired { waited, blocked_by };
-            self.actions.push(Action::Fail(id, AcquireError::new(&waiter.party.owner, kind)));
-            departed.push(waiter);
+            let error = AcquireError::new(&waiter.members[&id].owner, kind);
+            self.actions.push(Action::Fail(id, error));
+            departed.extend(self.part_from_waiter(id));
         }
         if !departed.is_empty() {
             self.settle();
@@ -228,7 +238,10 @@ impl Core {
         }
         let draft = self.draft(request)?;
         self.check_units(&draft)?;
-        self.check_coalescing(&draft, request.coalesce_key.as_deref())?;
+        let holds = self.holding_owners.contains_key(request.owner()) && request.root.is_none();
+        if let Some(equal) = self.equal(&draft, request) {
+            return self.follow(equal, request, patience, holds);
+        }
         let (party, priority) = (draft.party.clone(), draft.priority);
         let needs = self.place_needs(draft);
         if let Err(error) = self.check_rejections(&needs, &party) {
@@ -241,8 +254,8 @@ impl Core {
             needs,
             place,
             since: self.now,
-            deadline: request.deadline,
-            coalesce_key: request.coalesce_key.clone(),
+            members: self_alone(place.id, request),
+            coalesce_key: request.coalesce_key.clone().filter(|_| request.root.is_none()),
             witness: 0,
             overtakes: 0,
             is_reserving: false,
@@ -253,15 +266,12 @@ impl Core {
         }
         let waiter = Waiter { witness: witness.unwrap_or(0), ..waiter };
         let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
-        let holds = self.holding_owners.contains_key(request.owner());
         let refusal = match (patience, request.deadline) {
             (Patience::Refuse, _) => Some(AcquireErrorKind::WouldWait { blocked_by }),
             (Patience::Wait, Some(deadline)) if deadline <= self.now => {
                 Some(AcquireErrorKind::Expired { waited: request.waited, blocked_by })
             }
-            (Patience::Wait, _) if holds && request.root.is_none() => {
-                Some(AcquireErrorKind::WouldNest { blocked_by })
-            }
+            (Patience::Wait, _) if holds => Some(AcquireErrorKind::WouldNest { blocked_by }),
             (Patience::Wait, _) => None,
         };
         if let Some(kind) = refusal {
@@ -273,6 +283,30 @@ impl Core {
             false => self.put_aside(waiter, Absence::NotOpen),
         }
         Ok(Submitted::Queued(place.id))
+    }
+
+    /// A request that is one with a waiting one.
+    fn follow(
+        &mut self,
+        equal: RequestId,
+        request: &Request,
+        patience: Patience,
+        holds: bool,
+    ) -> Result<Submitted, AcquireError> {
+        let waiter = match self.absentees.get(&equal) {
+            Some(absentee) => &absentee.waiter,
+            None => &self.waiters[&equal],
+        };
+        let into = waiter.party.owner.to_string();
+        let kind = match (patience, request.deadline) {
+            (Patience::Refuse, _) => AcquireErrorKind::Coalesced { into },
+            (Patience::Wait, Some(deadline)) if deadline <= self.now => {
+                AcquireErrorKind::Expired { waited: request.waited, blocked_by: Some(into) }
+            }
+            (Patience::Wait, _) if holds => AcquireErrorKind::WouldNest { blocked_by: Some(into) },
+            (Patience::Wait, _) => return Ok(Submitted::Queued(self.join(equal, request))),
+        };
+        Err(AcquireError::new(request.owner(), kind))
     }
 
     /// Somebody takes back what it held before a restart, whatever the limits say.
@@ -301,7 +335,9 @@ impl Core {
             Adopted::Exclusions => (exclusions, capacities),
         };
         let place = self.new_place(request, priority);
-        self.grant(party, needs, place);
+        let mut members = self_alone(place.id, request);
+        members.values_mut().for_each(|member| member.is_claimed = true);
+        self.grant(party, needs, place, members);
         if let Some(holder) = self.holders.get_mut(&place.id) {
             holder.given_up = given_up;
         }
@@ -311,19 +347,26 @@ impl Core {
 
     /// A waiting request is given up by whoever made it.
     pub(crate) fn cancel(&mut self, id: RequestId) {
-        if let Some(absentee) = self.absentees.remove(&id) {
-            self.remove_deadline(&absentee.waiter);
-            self.forget(&absentee.waiter.needs);
-        } else if self.waiters.contains_key(&id) {
-            let waiter = self.leave(id);
+        if let Some(waiter) = self.part_from_waiter(id) {
             self.settle();
             self.forget(&waiter.needs);
         }
     }
 
-    /// A permit is given back. False if there is none any more.
-    pub(crate) fn release(&mut self, id: RequestId) -> bool {
+    /// A permit, or a share of it, is given back.
+    pub(crate) fn release(&mut self, id: RequestId) {
+        let group = self.group(id);
+        if self.part_from_holder(id) {
+            self.force_release(group);
+        }
+    }
+
+    /// A permit is given back, whoever has it. False if there is none.
+    pub(crate) fn force_release(&mut self, id: RequestId) -> bool {
         let Some(mut holder) = self.take_out(id) else { return false };
+        for member in holder.members.keys() {
+            self.followers.remove(member);
+        }
         self.give_back(id, &mut holder);
         self.settle();
         self.forget(&holder.needs);
@@ -349,9 +392,7 @@ impl Core {
                 Some(absentee) => absentee.waiter,
                 None => self.leave(id),
             };
-            self.remove_deadline(&waiter);
-            let error = AcquireError::new(&waiter.party.owner, AcquireErrorKind::Closed);
-            self.actions.push(Action::Fail(id, error));
+            self.fail(&waiter, &AcquireErrorKind::Closed);
             self.forget(&waiter.needs);
         }
         self.gained.clear();
@@ -379,4 +420,11 @@ impl Core {
 fn nanoseconds(moment: Instant) -> i128 {
     // 2^64 seconds of nanoseconds need 94 bits.
     i128::try_from(moment.since_origin().as_nanos()).expect("a duration fits into 127 bits")
+}
+
+/// The one member of a request that nobody has joined yet.
+fn self_alone(id: RequestId, request: &Request) -> Members {
+    let owner = Arc::from(request.owner());
+    let member = Member { owner, deadline: request.deadline, is_claimed: false };
+    Members::from([(id, member)])
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::members::Members;
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::clock::Instant;
@@ -70,7 +71,7 @@ pub(super) struct Waiter {
     pub(super) needs: Vec<Need>,
     pub(super) place: Place,
     pub(super) since: Instant,
-    pub(super) deadline: Option<Instant>,
+    pub(super) members: Members,
     pub(super) coalesce_key: Option<String>,
     /// The first need that cannot be met: the one place where the waiter is parked.
     pub(super) witness: usize,
@@ -109,6 +110,7 @@ pub(super) struct Holder {
     pub(super) needs: Vec<Need>,
     pub(super) place: Place,
     pub(super) since: Instant,
+    pub(super) members: Members,
     /// Capacity that was given back and may be wanted again.
     pub(super) given_up: Vec<Need>,
     /// By limit, how many of its units came from the lender.
@@ -122,15 +124,20 @@ pub(super) struct Holder {
 pub(super) struct Unclaimed {
     pub(super) revoke_at: Instant,
     pub(super) since: Instant,
-    pub(super) deadline: Option<Instant>,
     pub(super) coalesce_key: Option<String>,
     pub(super) overtakes: u32,
 }
 
 impl Holder {
-    pub(super) fn new(party: Party, needs: Vec<Need>, place: Place, since: Instant) -> Self {
+    pub(super) fn new(
+        party: Party,
+        needs: Vec<Need>,
+        place: Place,
+        since: Instant,
+        members: Members,
+    ) -> Self {
         let (given_up, loans) = (Vec::new(), Vec::new());
-        Self { party, needs, place, since, given_up, loans, unclaimed: None }
+        Self { party, needs, place, since, members, given_up, loans, unclaimed: None }
     }
 
     pub(super) fn has_exclusions(&self) -> bool {

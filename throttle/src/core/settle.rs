@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::exclusion_site::Standing;
+use super::members::Members;
 use super::request_state::{Holder, Need, Party, Place, Site, Unclaimed, Waiter};
 use super::table::Slot;
 use super::{Action, Core, groups};
@@ -102,23 +103,22 @@ impl Core {
                 let unclaimed = Unclaimed {
                     revoke_at,
                     since: waiter.since,
-                    deadline: waiter.deadline,
                     coalesce_key: waiter.coalesce_key,
                     overtakes: waiter.overtakes,
                 };
-                self.grant(waiter.party, waiter.needs, waiter.place);
+                self.actions.extend(waiter.members.keys().copied().map(Action::Grant));
+                self.grant(waiter.party, waiter.needs, waiter.place, waiter.members);
                 if let Some(holder) = self.holders.get_mut(&id) {
                     holder.unclaimed = Some(unclaimed);
                     self.unclaimed.insert((revoke_at, id));
                 }
-                self.actions.push(Action::Grant(id));
             }
         }
     }
 
     /// Takes everything that is needed.
-    pub(super) fn grant(&mut self, party: Party, needs: Vec<Need>, place: Place) {
-        let mut holder = Holder::new(party, needs, place, self.now);
+    pub(super) fn grant(&mut self, party: Party, needs: Vec<Need>, place: Place, members: Members) {
+        let mut holder = Holder::new(party, needs, place, self.now, members);
         for need in holder.needs.clone() {
             match need {
                 Need::Exclusion { site, class } => {
@@ -133,7 +133,7 @@ impl Core {
         if holder.has_exclusions() {
             self.start_holding(&holder.party.root);
         }
-        *self.holding_owners.entry(Arc::clone(&holder.party.owner)).or_default() += 1;
+        self.start_owning(&holder.party.owner);
         for overtaken in self.overtaken(&holder.needs, place) {
             self.overtake(overtaken);
         }
@@ -146,12 +146,7 @@ impl Core {
         if holder.has_exclusions() {
             self.stop_holding(&holder.party.root);
         }
-        if let Some(count) = self.holding_owners.get_mut(&holder.party.owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.holding_owners.remove(&holder.party.owner);
-            }
-        }
+        self.stop_owning(&holder.party.owner);
         if let Some(unclaimed) = &holder.unclaimed {
             self.unclaimed.remove(&(unclaimed.revoke_at, id));
         }
@@ -213,9 +208,7 @@ impl Core {
             self.borrowers.insert(id);
         }
         self.waiting_roots.entry(root).or_default().insert(id);
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.insert((deadline, id));
-        }
+        self.add_deadlines(&waiter);
         self.waiters.insert(id, waiter);
         self.park(id, witness);
     }
@@ -243,7 +236,7 @@ impl Core {
                 self.waiting_roots.remove(&waiter.party.root);
             }
         }
-        self.remove_deadline(&waiter);
+        self.remove_deadlines(&waiter);
         waiter
     }
 
