@@ -6,6 +6,7 @@ use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
 use crate::core::{Adopted, Claimed, Opening, Patience, Submitted};
+use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
@@ -228,6 +229,20 @@ impl Admission {
     /// Permits stay valid and are given back as ever. There is no way back.
     pub fn close(&self) {
         self.shared.apply(|core, _| core.close());
+    }
+
+    /// Waits until nobody holds a permit; [close](Self::close) it first.
+    ///
+    /// It closes nothing by itself: on an open admission it is ready at the first moment at
+    /// which nobody holds anything, and somebody may be granted something right after. A
+    /// grant that nobody came for counts as held; a leaked permit keeps it waiting until it
+    /// is [released by force](Self::force_release).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn drain(&self) -> Drain {
+        Drain::new(Arc::clone(&self.shared))
     }
 
     /// Whether the admission was closed.

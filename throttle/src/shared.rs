@@ -24,7 +24,14 @@ pub(crate) struct Shared {
 struct State {
     core: Core,
     waiting: BTreeMap<RequestId, Waiting>,
+    /// Who waits until nobody holds a permit.
+    draining: BTreeMap<DrainId, Waker>,
+    next_drain: u64,
 }
+
+/// The identity of somebody who waits until nobody holds a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DrainId(u64);
 
 /// What a future that waits will find when it is polled.
 enum Waiting {
@@ -36,7 +43,12 @@ enum Waiting {
 
 impl Shared {
     pub(crate) fn new(limits: Limits, clock: impl Clock, opening: Opening) -> Arc<Self> {
-        let state = State { core: Core::new(limits, opening), waiting: BTreeMap::new() };
+        let state = State {
+            core: Core::new(limits, opening),
+            waiting: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            next_drain: 0,
+        };
         Arc::new(Self { clock: Box::new(clock), state: Mutex::new(state) })
     }
 
@@ -137,6 +149,30 @@ impl Shared {
         woken.wake();
     }
 
+    /// Whether nobody holds a permit. If somebody does, `waker` is called once nobody does.
+    pub(crate) fn poll_drained(&self, id: &mut Option<DrainId>, waker: Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.core.is_drained() {
+            drop(state);
+            drop(waker);
+            return Poll::Ready(());
+        }
+        let id = *id.get_or_insert_with(|| {
+            state.next_drain += 1;
+            DrainId(state.next_drain)
+        });
+        let replaced = state.draining.insert(id, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Somebody does not wait any more until nobody holds a permit.
+    pub(crate) fn stop_draining(&self, id: DrainId) {
+        let unused = self.lock().draining.remove(&id);
+        drop(unused);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The core runs no foreign code, so a panic elsewhere leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,6 +190,11 @@ impl State {
                 Action::Revoke(id) => (id, Waiting::Revoked),
             };
             if let Some(Waiting::Parked(waker)) = self.waiting.insert(id, now) {
+                woken.call(waker);
+            }
+        }
+        if self.core.is_drained() {
+            for waker in std::mem::take(&mut self.draining).into_values() {
                 woken.call(waker);
             }
         }

@@ -398,6 +398,11 @@ impl Core {
         self.gained.clear();
     }
 
+    /// Whether nobody holds a permit.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.holders.is_empty()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
