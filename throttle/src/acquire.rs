@@ -62,7 +62,7 @@ impl Future for Acquire {
                 Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);
-                    tracing::debug!(owner = self.request.owner(), "request waits");
+                    tracing::debug!(%id, owner = self.request.owner(), "request waits");
                     return Poll::Pending;
                 }
                 Err(error) => Err(error),

@@ -8,6 +8,7 @@ use crate::clock::{Clock, Instant};
 use crate::core::{Adopted, Claimed, Opening, Patience, Submitted};
 use crate::drain::Drain;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
 use crate::request::Request;
@@ -205,6 +206,11 @@ impl Admission {
     /// Who holds what, who waits, and for what each of them truly waits.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.apply(|core, now| core.snapshot(now))
+    }
+
+    /// What was counted since the admission was made.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.apply(|core, _| core.metrics())
     }
 
     /// Does what is due: requests expire whose deadline has come, and permits return that

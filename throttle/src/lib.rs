@@ -64,8 +64,10 @@ mod admission;
 mod clock;
 mod core;
 mod drain;
+mod explain;
 mod limits;
 mod manual_clock;
+mod metrics;
 mod permit;
 mod policy;
 mod priority;
@@ -85,6 +87,7 @@ pub use clock::{Clock, Instant, SystemClock};
 pub use drain::Drain;
 pub use limits::Limits;
 pub use manual_clock::ManualClock;
+pub use metrics::{Bounds, Counts, Histogram, Metrics, OvertakeBounds, Subject, WaitBounds};
 pub use permit::Permit;
 pub use policy::{
     Class, CompiledPolicy, Conditional, EngineVersion, Policy, PolicyError, PolicyErrorKind, Rule,

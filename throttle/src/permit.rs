@@ -108,6 +108,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.shared.apply(|core, _| core.release(self.member));
-        tracing::debug!(owner = self.owner, "permit given back");
+        tracing::debug!(id = %self.id, owner = self.owner, "permit given back");
     }
 }

@@ -57,9 +57,9 @@ impl Shared {
         let now = self.clock.now();
         let mut state = self.lock();
         let outcome = event(&mut state.core, now);
-        let woken = state.carry_out();
+        let after = state.carry_out();
         drop(state);
-        woken.wake();
+        after.carry_on();
         outcome
     }
 
@@ -97,9 +97,9 @@ impl Shared {
         if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
-        let woken = state.carry_out();
+        let after = state.carry_out();
         drop(state);
-        woken.wake();
+        after.carry_on();
         outcome
     }
 
@@ -124,9 +124,9 @@ impl Shared {
             Some(Waiting::Revoked) => {
                 // If it is granted at once the new waker is called.
                 state.core.rejoin(id);
-                let woken = state.carry_out();
+                let after = state.carry_out();
                 drop(state);
-                woken.wake();
+                after.carry_on();
                 Poll::Pending
             }
             replaced => {
@@ -143,10 +143,10 @@ impl Shared {
         let unused = state.waiting.remove(&id);
         state.core.cancel(id);
         state.core.release(id);
-        let woken = state.carry_out();
+        let after = state.carry_out();
         drop(state);
         drop(unused);
-        woken.wake();
+        after.carry_on();
     }
 
     /// Whether nobody holds a permit. If somebody does, `waker` is called once nobody does.
@@ -179,15 +179,34 @@ impl Shared {
     }
 }
 
+/// What is done once the lock is free.
+#[must_use]
+struct Aftermath {
+    woken: Wakers,
+    revoked: Vec<RequestId>,
+}
+
+impl Aftermath {
+    fn carry_on(self) {
+        for id in self.revoked {
+            tracing::warn!(%id, "permit revoked: nobody came for it in time");
+        }
+        self.woken.wake();
+    }
+}
+
 impl State {
     /// Notes the outcome for every future whose wait is over and returns whom to wake.
-    fn carry_out(&mut self) -> Wakers {
-        let mut woken = Wakers::default();
+    fn carry_out(&mut self) -> Aftermath {
+        let (mut woken, mut revoked) = (Wakers::default(), Vec::new());
         for action in self.core.take_actions() {
             let (id, now) = match action {
                 Action::Grant(id) => (id, Waiting::Settled(Ok(()))),
                 Action::Fail(id, error) => (id, Waiting::Settled(Err(error))),
-                Action::Revoke(id) => (id, Waiting::Revoked),
+                Action::Revoke(id) => {
+                    revoked.push(id);
+                    (id, Waiting::Revoked)
+                }
             };
             if let Some(Waiting::Parked(waker)) = self.waiting.insert(id, now) {
                 woken.call(waker);
@@ -198,7 +217,7 @@ impl State {
                 woken.call(waker);
             }
         }
-        woken
+        Aftermath { woken, revoked }
     }
 }
 

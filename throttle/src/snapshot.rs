@@ -95,6 +95,8 @@ pub struct Blocker {
     pub owner: String,
     /// In which way.
     pub relation: Relation,
+    /// For how long it has held a permit, or waited for one.
+    pub age: Duration,
 }
 
 /// In which way somebody stands in the way of a request.

@@ -1,6 +1,8 @@
 //! Requests that are in no line for a while: before the opening, and after a grant that
 //! nobody came for.
 
+use std::time::Duration;
+
 use super::request_state::{Absence, Absentee, Waiter};
 use super::{Action, Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -17,6 +19,7 @@ impl Core {
         early.sort_by_key(|waiter| waiter.place);
         for waiter in early {
             if let Err(error) = self.check_rejections(&waiter.needs, &waiter.party) {
+                self.count(&waiter.needs, |counts| counts.rejected += 1);
                 self.fail(&waiter, error.kind());
                 self.forget(&waiter.needs);
                 continue;
@@ -61,6 +64,7 @@ impl Core {
             let Some(mut holder) = self.take_out(id) else { continue };
             let Some(unclaimed) = holder.unclaimed.take() else { continue };
             self.give_back(id, &mut holder);
+            self.count(&holder.needs, |counts| counts.revoked += 1);
             self.actions.extend(holder.members.keys().copied().map(Action::Revoke));
             let waiter = Waiter {
                 party: holder.party,
@@ -93,6 +97,7 @@ impl Core {
         let id = waiter.place.id;
         match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
             None => {
+                self.count_grant(&waiter.needs, Duration::ZERO, 0);
                 let mut members = waiter.members;
                 members.values_mut().for_each(|member| member.is_claimed = true);
                 self.grant(waiter.party, waiter.needs, waiter.place, members);

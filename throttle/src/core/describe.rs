@@ -156,10 +156,12 @@ impl Core {
         let holding = holding.into_iter().map(|id| Blocker {
             owner: self.holders[&id].party.owner.to_string(),
             relation: Relation::Holds,
+            age: self.now.since(self.holders[&id].since),
         });
         let ahead = ahead.into_iter().map(|id| Blocker {
             owner: self.waiters[&id].party.owner.to_string(),
             relation: Relation::IsAhead,
+            age: self.now.since(self.waiters[&id].since),
         });
         holding.chain(ahead).collect()
     }

@@ -11,6 +11,7 @@
 
 mod absence;
 mod capacity;
+mod counters;
 mod describe;
 mod draft;
 mod exclusion_site;
@@ -25,6 +26,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::counters::Counters;
 use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
 pub(crate) use self::members::Claimed;
@@ -112,6 +114,7 @@ pub(crate) struct Core {
     next_id: u64,
     is_open: bool,
     is_closed: bool,
+    counters: Counters,
     /// The sites that gained something and were not asked yet.
     gained: BTreeSet<Site>,
     actions: Vec<Action>,
@@ -138,6 +141,7 @@ impl Core {
             next_id: 0,
             is_open: opening == Opening::AtOnce,
             is_closed: false,
+            counters: Counters::default(),
             gained: BTreeSet::new(),
             actions: Vec::new(),
         }
@@ -176,6 +180,8 @@ impl Core {
             let kind = AcquireErrorKind::Expired { waited, blocked_by };
             let error = AcquireError::new(&waiter.members[&id].owner, kind);
             self.actions.push(Action::Fail(id, error));
+            let needs = waiter.needs.clone();
+            self.count(&needs, |counts| counts.expired += 1);
             departed.extend(self.part_from_waiter(id));
         }
         if !departed.is_empty() {
@@ -244,7 +250,9 @@ impl Core {
         }
         let (party, priority) = (draft.party.clone(), draft.priority);
         let needs = self.place_needs(draft);
+        self.count(&needs, |counts| counts.submitted += 1);
         if let Err(error) = self.check_rejections(&needs, &party) {
+            self.count(&needs, |counts| counts.rejected += 1);
             self.forget(&needs);
             return Err(error);
         }
@@ -275,6 +283,10 @@ impl Core {
             (Patience::Wait, _) => None,
         };
         if let Some(kind) = refusal {
+            self.count(&waiter.needs, |counts| match kind {
+                AcquireErrorKind::Expired { .. } => counts.expired += 1,
+                _ => counts.refused += 1,
+            });
             self.forget(&waiter.needs);
             return Err(refused(kind));
         }
@@ -298,6 +310,11 @@ impl Core {
             None => &self.waiters[&equal],
         };
         let into = waiter.party.owner.to_string();
+        let needs = waiter.needs.clone();
+        self.count(&needs, |counts| {
+            counts.submitted += 1;
+            counts.coalesced += 1;
+        });
         let kind = match (patience, request.deadline) {
             (Patience::Refuse, _) => AcquireErrorKind::Coalesced { into },
             (Patience::Wait, Some(deadline)) if deadline <= self.now => {
@@ -348,6 +365,7 @@ impl Core {
     /// A waiting request is given up by whoever made it.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         if let Some(waiter) = self.part_from_waiter(id) {
+            self.count(&waiter.needs, |counts| counts.cancelled += 1);
             self.settle();
             self.forget(&waiter.needs);
         }

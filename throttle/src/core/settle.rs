@@ -86,6 +86,8 @@ impl Core {
         place: Place,
         party: &Party,
     ) -> Option<usize> {
+        let evaluations = &self.counters.evaluations;
+        evaluations.set(evaluations.get() + 1);
         needs.iter().position(|&need| !self.passes(need, place, party))
     }
 
@@ -99,6 +101,8 @@ impl Core {
             }
             None => {
                 let waiter = self.leave(id);
+                let waited = self.now.since(waiter.since);
+                self.count_grant(&waiter.needs, waited, waiter.overtakes);
                 let revoke_at = self.now + self.rules.claim_within();
                 let unclaimed = Unclaimed {
                     revoke_at,
