@@ -208,6 +208,11 @@ impl Admission {
         self.shared.apply(|core, now| core.snapshot(now))
     }
 
+    /// How many units of a limit are held at this moment.
+    pub fn used(&self, resource: &Resource, limit: &str) -> u64 {
+        self.shared.apply(|core, _| core.used(resource, limit))
+    }
+
     /// What was counted since the admission was made.
     pub fn metrics(&self) -> Metrics {
         self.shared.apply(|core, _| core.metrics())

@@ -60,6 +60,7 @@
 
 mod acquire;
 mod acquire_error;
+mod adaptive;
 mod admission;
 mod clock;
 mod core;
@@ -82,6 +83,10 @@ mod wakers;
 
 pub use acquire::Acquire;
 pub use acquire_error::{AcquireError, AcquireErrorKind, Conflict};
+pub use adaptive::{
+    Bearable, ChunkLatency, Controller, Governor, ManualPressure, Pressure, PressureStall,
+    StallFile,
+};
 pub use admission::Admission;
 pub use clock::{Clock, Instant, SystemClock};
 pub use drain::Drain;

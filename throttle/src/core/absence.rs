@@ -94,22 +94,25 @@ impl Core {
 
     /// Lets a request start, or gives it its place in line.
     pub(super) fn start_or_enter(&mut self, mut waiter: Waiter) -> Submitted {
-        let id = waiter.place.id;
         match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
-            None => {
-                self.count_grant(&waiter.needs, Duration::ZERO, 0);
-                let mut members = waiter.members;
-                members.values_mut().for_each(|member| member.is_claimed = true);
-                self.grant(waiter.party, waiter.needs, waiter.place, members);
-                self.settle();
-                Submitted::Granted(id)
-            }
+            None => self.start(waiter),
             Some(witness) => {
                 waiter.witness = witness;
+                let id = waiter.place.id;
                 self.enter(waiter);
                 Submitted::Queued(id)
             }
         }
+    }
+
+    /// Lets a request start that did not wait.
+    pub(super) fn start(&mut self, waiter: Waiter) -> Submitted {
+        self.count_grant(&waiter.needs, Duration::ZERO, 0);
+        let mut members = waiter.members;
+        members.values_mut().for_each(|member| member.is_claimed = true);
+        self.grant(waiter.party, waiter.needs, waiter.place, members);
+        self.settle();
+        Submitted::Granted(waiter.place.id)
     }
 
     fn return_to_line(&mut self, waiter: Waiter) {

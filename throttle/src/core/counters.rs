@@ -8,7 +8,7 @@ use super::Core;
 use super::request_state::Need;
 use super::rulebook::ClassRef;
 use crate::metrics::{Counts, Metrics, Subject};
-use crate::resource::Scope;
+use crate::resource::{Resource, Scope};
 
 /// The counters. A class is kept by number, so that counting makes no names.
 #[derive(Debug, Default)]
@@ -48,6 +48,11 @@ impl Core {
             counts.waits_ms.record(waited_ms);
             counts.overtakes.record(u64::from(overtakes));
         });
+    }
+
+    pub(crate) fn used(&self, resource: &Resource, limit: &str) -> u64 {
+        let slot = self.limits.find(&(resource.clone(), limit.to_owned()));
+        slot.map_or(0, |slot| self.limits.get(slot).used)
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

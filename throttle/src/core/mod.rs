@@ -270,7 +270,7 @@ impl Core {
         };
         let witness = self.first_failing(&waiter.needs, place, &waiter.party);
         if self.is_open && witness.is_none() {
-            return Ok(self.start_or_enter(waiter));
+            return Ok(self.start(waiter));
         }
         let waiter = Waiter { witness: witness.unwrap_or(0), ..waiter };
         let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
