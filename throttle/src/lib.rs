@@ -60,16 +60,22 @@
 
 mod acquire;
 mod acquire_error;
+mod adaptive;
 mod admission;
 mod clock;
 mod core;
+mod drain;
+mod explain;
 mod limits;
 mod manual_clock;
+mod metrics;
 mod permit;
 mod policy;
 mod priority;
 mod rate;
+mod reacquire;
 mod request;
+mod request_id;
 mod resource;
 mod shared;
 mod snapshot;
@@ -77,14 +83,24 @@ mod wakers;
 
 pub use acquire::Acquire;
 pub use acquire_error::{AcquireError, AcquireErrorKind, Conflict};
+pub use adaptive::{
+    Bearable, ChunkLatency, Controller, Governor, ManualPressure, Pressure, PressureStall,
+    StallFile,
+};
 pub use admission::Admission;
 pub use clock::{Clock, Instant, SystemClock};
+pub use drain::Drain;
 pub use limits::Limits;
 pub use manual_clock::ManualClock;
+pub use metrics::{Bounds, Counts, Histogram, Metrics, OvertakeBounds, Subject, WaitBounds};
 pub use permit::Permit;
-pub use policy::{Class, CompiledPolicy, Policy, PolicyError, PolicyErrorKind, Rule};
+pub use policy::{
+    Class, CompiledPolicy, Conditional, EngineVersion, Policy, PolicyError, PolicyErrorKind, Rule,
+};
 pub use priority::Priority;
 pub use rate::{AcquireBytes, ByteRate, Rate, Sleep, Sleeping};
+pub use reacquire::Reacquire;
 pub use request::{Claim, Request};
+pub use request_id::RequestId;
 pub use resource::{Resource, Scope};
-pub use snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Waiting};
+pub use snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Standing, Waiting};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::groups::Groups;
-use super::request_state::{Place, RequestId};
+use super::request_state::Place;
 use super::rulebook::{ClassRef, Rulebook};
+use crate::request_id::RequestId;
 use crate::resource::Scope;
 
 /// Who works on one resource, and who wants to.
