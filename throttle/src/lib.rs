@@ -22,6 +22,26 @@
 //! - **Nothing is presupposed.** No runtime, no threads, no timers, no `unsafe` code. Time
 //!   comes from a [`Clock`], and the same events at the same times are decided the same way.
 //!
+//! # What may surprise
+//!
+//! - **A grant is a hand-off.** A permit is held from the moment it is granted, even while the
+//!   future that waited for it is not polled. [`Admission::tick`] takes it back after a while
+//!   ([`Limits::claim_within`]); nobody else calls that.
+//! - **Whoever holds a permit cannot wait for another one** under the same owner
+//!   ([`AcquireErrorKind::WouldNest`]), unless the request is part of the operation
+//!   ([`Request::lent_by`], [`Request::borrowing_from`]) or takes up again what the permit
+//!   [gave back](Permit::reacquire).
+//! - **A request that was overtaken too often sets units aside** at every limit that it needs,
+//!   so those may look idle; the [`Snapshot`] shows it as pinned.
+//! - **A rejection is decided once**, when the request arrives. Who waits is not rejected
+//!   later, also not by a [replaced](Admission::replace) policy.
+//! - **Equal requests share one permit**, and only one of them is to do the work
+//!   ([`Permit::coalesced_into`]).
+//! - **A larger request than there is capacity** runs alone if the limit was shrunk, and is an
+//!   error if it never had as much.
+//! - **Nothing happens by itself.** Deadlines, revocations and adaptive limits ([`Governor`])
+//!   wait for somebody to call.
+//!
 //! # A backup and a restore of one database
 //!
 //! ```

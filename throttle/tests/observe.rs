@@ -3,10 +3,14 @@
 
 mod support;
 
+use std::thread;
 use std::time::Duration;
 
+use futures::executor::block_on;
 use support::{admission, granted, on_clock, queue, sql, streams};
-use throttle::{Admission, Clock, Counts, Limits, ManualClock, Request, Resource, Scope, Subject};
+use throttle::{
+    Admission, Clock, Counts, Limits, ManualClock, Relation, Request, Resource, Scope, Subject,
+};
 
 fn of_streams(admission: &Admission) -> Counts {
     let subject = Subject::Limit { scope: Scope::Node, limit: "streams".into() };
@@ -111,4 +115,29 @@ fn the_work_for_each_waiter_does_not_grow_with_their_number() {
             assert!(each <= 3.0, "{name}: {each} evaluations for each of {waiters}");
         }
     }
+}
+
+#[test]
+fn every_waiter_has_a_true_blocker_while_others_come_and_go() {
+    let admission = admission(Limits::new().node("streams", 1));
+    thread::scope(|scope| {
+        for name in ["one", "other"] {
+            let admission = &admission;
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let request = sql(&format!("{name}-{n}"), "data", "sales");
+                    let request = request.capacity(Resource::node(), "streams", 1);
+                    drop(block_on(admission.acquire(request)).unwrap());
+                }
+            });
+        }
+        for _ in 0..2_000 {
+            let snapshot = admission.snapshot();
+            for waiter in &snapshot.waiters {
+                let blocker = &waiter.blockers[0];
+                let holds = snapshot.holders.iter().any(|holder| holder.owner == blocker.owner);
+                assert!(holds && blocker.relation == Relation::Holds, "{snapshot}");
+            }
+        }
+    });
 }
