@@ -157,4 +157,13 @@ impl Admission {
     pub fn is_closed(&self) -> bool {
         self.shared.apply(|core, _| core.is_closed())
     }
+
+    /// How often a request was looked at, to see whether it can start, since the admission
+    /// was made.
+    ///
+    /// A measure of the work that was done which is the same on every machine: a request
+    /// that waits is looked at a few times in all, however many wait beside it.
+    pub fn looks(&self) -> u64 {
+        self.shared.apply(|core, _| core.looks())
+    }
 }

@@ -19,6 +19,7 @@ mod rulebook;
 mod settle;
 mod table;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -79,6 +80,8 @@ pub(crate) struct Core {
     /// The sites that gained something and were not asked yet.
     gained: BTreeSet<Site>,
     actions: Vec<Action>,
+    /// How often a request was looked at, to see whether it can start.
+    looks: Cell<u64>,
 }
 
 impl Core {
@@ -98,6 +101,7 @@ impl Core {
             is_closed: false,
             gained: BTreeSet::new(),
             actions: Vec::new(),
+            looks: Cell::new(0),
         }
     }
 
@@ -284,6 +288,15 @@ impl Core {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// How often a request was looked at, to see whether it can start.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
+    fn count_look(&self) {
+        self.looks.set(self.looks.get().wrapping_add(1));
     }
 
     fn take_id(&mut self) -> RequestId {

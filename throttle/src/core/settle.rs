@@ -31,7 +31,7 @@ impl Core {
     /// The first waiter parked at `site` whose need there can be met.
     fn first_passing(&self, site: Site) -> Option<Place> {
         match site {
-            Site::Limit(slot) => self.limits.get(slot).first_passing(),
+            Site::Limit(slot) => self.limits.get(slot).first_passing(|| self.count_look()),
             Site::Exclusion(slot) => {
                 let heads = self.exclusions.get(slot).parked_heads().map(|(_, place)| place.id);
                 let borrowers = self.borrowers.iter().copied();
@@ -39,6 +39,7 @@ impl Core {
                     .chain(borrowers)
                     .map(|id| &self.waiters[&id])
                     .filter(|waiter| {
+                        self.count_look();
                         let need = waiter.witness();
                         need.site() == site && self.passes(need, waiter.place, &waiter.party.root)
                     })
@@ -63,6 +64,7 @@ impl Core {
 
     /// The first need that cannot be met.
     pub(super) fn first_failing(&self, needs: &[Need], place: Place, root: &str) -> Option<usize> {
+        self.count_look();
         needs.iter().position(|&need| !self.passes(need, place, root))
     }
 
