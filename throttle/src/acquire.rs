@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::acquire_error::AcquireError;
@@ -10,6 +9,7 @@ use crate::core::{RequestId, Submitted};
 use crate::permit::Permit;
 use crate::request::Request;
 use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
 ///

@@ -1,7 +1,5 @@
 //! The door that every operation goes through.
 
-use std::sync::Arc;
-
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
@@ -13,6 +11,7 @@ use crate::request::Request;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::sync::Arc;
 
 /// The door that every operation goes through before it works.
 ///

@@ -73,6 +73,7 @@ mod request;
 mod resource;
 mod shared;
 mod snapshot;
+mod sync;
 mod wakers;
 
 pub use acquire::Acquire;

@@ -1,10 +1,9 @@
 //! What an operation holds while it works.
 
-use std::sync::Arc;
-
 use crate::core::RequestId;
 use crate::request::Request;
 use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// What an operation holds while it works; everything returns when it is dropped.
 ///

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 use crate::acquire_error::AcquireError;
@@ -13,6 +13,7 @@ use crate::clock::{Clock, Instant};
 use crate::core::{Action, Core, Patience, RequestId, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
