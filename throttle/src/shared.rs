@@ -44,6 +44,10 @@ impl Shared {
         let mut state = self.lock();
         let outcome = event(&mut state.core, now);
         let woken = state.carry_out();
+        if cfg!(mutant = "wakers_are_called_under_the_lock") {
+            woken.wake();
+            return outcome;
+        }
         drop(state);
         woken.wake();
         outcome
@@ -58,6 +62,10 @@ impl Shared {
         let now = self.clock.now();
         let mut state = self.lock();
         let outcome = state.core.submit(request, Patience::Wait, now);
+        if cfg!(mutant = "the_waker_comes_too_late") {
+            drop(state);
+            state = self.lock();
+        }
         if let Ok(Submitted::Queued(id)) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
@@ -79,6 +87,12 @@ impl Shared {
                 Poll::Ready(outcome)
             }
             replaced => {
+                if cfg!(mutant = "the_first_waker_is_kept")
+                    && let Some(first) = replaced
+                {
+                    state.waiting.insert(id, first);
+                    return Poll::Pending;
+                }
                 drop(state);
                 drop(replaced);
                 Poll::Pending
@@ -91,7 +105,9 @@ impl Shared {
         let mut state = self.lock();
         let unused = state.waiting.remove(&id);
         state.core.cancel(id);
-        state.core.release(id);
+        if !cfg!(mutant = "a_dropped_grant_leaks") {
+            state.core.release(id);
+        }
         let woken = state.carry_out();
         drop(state);
         drop(unused);

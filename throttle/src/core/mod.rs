@@ -168,7 +168,10 @@ impl Core {
         let id = self.take_id();
         let due = nanoseconds(self.now)
             - i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4)
-            - self.rules.head_start(priority);
+            - match cfg!(mutant = "urgent_is_last") {
+                true => -self.rules.head_start(priority),
+                false => self.rules.head_start(priority),
+            };
         let place = Place { due, id };
         let Some(witness) = self.first_failing(&needs, place, &party.root) else {
             let holder = Holder { party, needs, since: self.now };
@@ -235,7 +238,9 @@ impl Core {
     pub(crate) fn cancel(&mut self, id: RequestId) {
         if self.waiters.contains_key(&id) {
             let waiter = self.leave(id);
-            self.settle();
+            if !cfg!(mutant = "cancel_examines_nobody") {
+                self.settle();
+            }
             self.forget(&waiter.needs);
         }
     }
@@ -267,6 +272,7 @@ impl Core {
     /// The host changes its number for a limit.
     pub(crate) fn set_capacity(&mut self, resource: &Resource, limit: &str, capacity: u32) {
         let name = (resource.clone(), limit.to_owned());
+        self.is_closed &= !cfg!(mutant = "resize_reopens");
         self.rules.set_capacity(name.clone(), capacity);
         if let Some(slot) = self.limits.find(&name) {
             self.refresh_capacity(slot);

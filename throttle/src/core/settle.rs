@@ -74,6 +74,9 @@ impl Core {
         match self.first_failing(&waiter.needs, waiter.place, &waiter.party.root) {
             Some(witness) => {
                 self.unpark(id);
+                if cfg!(mutant = "moving_forgets_overtakes") {
+                    self.waiters.entry(id).and_modify(|waiter| waiter.overtakes = 0);
+                }
                 self.park(id, witness);
             }
             None => {
@@ -93,6 +96,9 @@ impl Core {
                     self.exclusions.get_mut(site).hold(class, place.id, &holder.party.root);
                 }
                 Need::Capacity { site, units } => {
+                    if cfg!(mutant = "the_last_claim_is_not_taken") && holder.needs.len() > 2 {
+                        break;
+                    }
                     self.limits.get_mut(site).hold(place.id, units);
                     if let Some(head) = self.limits.get(site).head()
                         && head < place
@@ -157,6 +163,9 @@ impl Core {
         for &need in &waiter.needs {
             if let Need::Exclusion { site, class } = need {
                 groups::remove(&mut self.exclusions.get_mut(site).line, &class, waiter.place);
+                if cfg!(mutant = "who_stood_behind_is_not_asked") {
+                    continue;
+                }
                 self.gained.insert(need.site());
             }
         }
@@ -227,6 +236,9 @@ impl Core {
                 }
                 Need::Capacity { site, .. } => self.limits.get_mut(site).release(id),
             }
+            if cfg!(mutant = "release_looks_at_the_first_only") && need.site() != needs[0].site() {
+                continue;
+            }
             self.gained.insert(need.site());
         }
     }
@@ -236,7 +248,10 @@ impl Core {
         let Some(bounds) = self.rules.bounds(self.limits.name(slot)) else { return };
         let limit = self.limits.get_mut(slot);
         let was_paused = limit.capacity == 0;
-        limit.capacity = bounds.capacity;
+        limit.capacity = match cfg!(mutant = "shrinking_changes_nothing") {
+            true => bounds.capacity.max(limit.capacity),
+            false => bounds.capacity,
+        };
         self.gained.insert(Site::Limit(slot));
         if was_paused != (bounds.capacity == 0) {
             // What is set aside depends on whether the limit is paused.
