@@ -38,7 +38,7 @@ notice() {
   local name file
   while read -r name file; do
     [[ $file == /* ]] || file=$(cd .. && realpath "$file")
-    (cd "$scratch" && timeout 60 "$file" --quiet >/dev/null 2>&1) || echo "$name"
+    (cd "$scratch" && timeout 20 "$file" --quiet) >/dev/null 2>&1 || echo "$name"
   done
 }
 
