@@ -1,8 +1,8 @@
 //! What waiting your turn costs: throttle beside semaphores.
 //!
 //! A semaphore counts one number and knows nobody by name. throttle is asked for one claim,
-//! which is what a semaphore does, and for four at once. The tables are medians of rounds in
-//! which everybody has a turn, so that whatever else the machine does meets all.
+//! which is what a semaphore does, and for four at once. The tables have the best of many
+//! short rounds in which everybody has a turn: whatever else the machine does only adds.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -14,8 +14,8 @@ use std::time::Instant;
 use futures_intrusive::sync::SharedSemaphore;
 use throttle::{Admission, Class, Limits, ManualClock, Policy, Request, Resource};
 
-const ROUNDS: usize = 15;
-const PAIRS: u32 = 20_000;
+const ROUNDS: usize = 40;
+const PAIRS: u32 = 500;
 const WAITERS: u32 = 10_000;
 
 fn main() {
@@ -52,11 +52,10 @@ fn print(title: &str, contenders: &[Contender], rounds: usize) {
     }
     println!("\n| {title} | ns | ratio |\n| --- | --- | --- |");
     let mut first = None;
-    for ((name, _), mut times_ns) in contenders.iter().zip(times_ns) {
-        times_ns.sort_by(f64::total_cmp);
-        let median_ns = times_ns[rounds / 2];
-        let ratio = median_ns / *first.get_or_insert(median_ns);
-        println!("| {name} | {median_ns:.1} | {ratio:.2} |");
+    for ((name, _), times_ns) in contenders.iter().zip(times_ns) {
+        let best_ns = times_ns.into_iter().fold(f64::INFINITY, f64::min);
+        let ratio = best_ns / *first.get_or_insert(best_ns);
+        println!("| {name} | {best_ns:.1} | {ratio:.2} |");
     }
 }
 
