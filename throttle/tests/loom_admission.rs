@@ -8,6 +8,7 @@
 //! tried with four preemptions at most, the others in every order there is: more than a
 //! million in two minutes. `LOOM_MAX_PREEMPTIONS=3` bounds them all, for a second of it.
 #![cfg(loom)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::future::Future;
 use std::pin::pin;

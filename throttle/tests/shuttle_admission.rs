@@ -7,6 +7,7 @@
 //! `SHUTTLE_SEED` chooses the seed and `SHUTTLE_ORDERS` how many orders follow from it. Both
 //! are printed; the same two lead to the same orders.
 #![cfg(shuttle)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::env;
 use std::future::Future;

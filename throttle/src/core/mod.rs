@@ -168,10 +168,7 @@ impl Core {
         let id = self.take_id();
         let due = nanoseconds(self.now)
             - i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4)
-            - match cfg!(mutant = "urgent_is_last") {
-                true => -self.rules.head_start(priority),
-                false => self.rules.head_start(priority),
-            };
+            - self.rules.head_start(priority);
         let place = Place { due, id };
         let Some(witness) = self.first_failing(&needs, place, &party.root) else {
             let holder = Holder { party, needs, since: self.now };
