@@ -51,7 +51,7 @@ for mutant in "${mutants[@]}"; do
       --target-dir "$target/loom"
     RUSTFLAGS='--cfg shuttle' build "$mutant" --release --test shuttle_admission \
       --target-dir "$target/shuttle"
-  } | grep -vE ' .*/debug/.*/(loom|shuttle)_' | notice | tr '\n' ' ')
+  } | grep -vE ' .*/debug/.*/(loom|shuttle)_' | notice 2>/dev/null | tr '\n' ' ')
   printf '%-34s %s\n' "$mutant" "${noticed:-NOBODY}"
   [[ -n $noticed ]] || unnoticed+=("$mutant")
 done
