@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::acquire_error::AcquireError;
@@ -11,6 +10,7 @@ use crate::permit::Permit;
 use crate::request::Request;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
 ///

@@ -1,7 +1,5 @@
 //! The door that every operation goes through.
 
-use std::sync::Arc;
-
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
@@ -16,6 +14,7 @@ use crate::request_id::RequestId;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::sync::Arc;
 
 /// The door that every operation goes through before it works.
 ///

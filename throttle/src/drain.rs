@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::shared::{DrainId, Shared};
+use crate::sync::Arc;
 
 /// The wait until nobody holds a permit, from [`Admission::drain`](crate::Admission::drain).
 ///

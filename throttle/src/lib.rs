@@ -99,6 +99,7 @@ mod request_id;
 mod resource;
 mod shared;
 mod snapshot;
+mod sync;
 mod wakers;
 
 pub use acquire::Acquire;

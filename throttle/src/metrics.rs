@@ -10,8 +10,9 @@ use crate::resource::Scope;
 pub struct Metrics {
     /// By class of a workload and by limit. A request counts once for each of its claims.
     pub counts: BTreeMap<Subject, Counts>,
-    /// How often all claims of a request were looked at. The work that a waiter causes does
-    /// not grow with the number of those who wait.
+    /// How often a request was held against one or all of its claims, to see whether it can
+    /// start. The same on every machine; what a waiter adds to it does not grow with the
+    /// number of those who wait.
     pub evaluations: u64,
     /// The units that are held beyond the capacity at this moment, by limit. Only limits
     /// that owe something are in it.

@@ -1,12 +1,11 @@
 //! What an operation holds while it works.
 
-use std::sync::Arc;
-
 use crate::core::Claimed;
 use crate::reacquire::Reacquire;
 use crate::request::{Claim, Request};
 use crate::request_id::RequestId;
 use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// What an operation holds while it works; everything returns when it is dropped.
 ///
@@ -19,7 +18,7 @@ pub struct Permit {
     /// The share of the permit that belongs to this request.
     member: RequestId,
     id: RequestId,
-    coalesced_into: Option<Arc<str>>,
+    coalesced_into: Option<std::sync::Arc<str>>,
     owner: String,
     root: String,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -14,6 +14,7 @@ use crate::core::{Action, Claimed, Core, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
 use crate::request_id::RequestId;
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
@@ -58,6 +59,10 @@ impl Shared {
         let mut state = self.lock();
         let outcome = event(&mut state.core, now);
         let after = state.carry_out();
+        if cfg!(mutant = "wakers_are_called_under_the_lock") {
+            after.carry_on();
+            return outcome;
+        }
         drop(state);
         after.carry_on();
         outcome
@@ -94,6 +99,10 @@ impl Shared {
         let now = self.clock.now();
         let mut state = self.lock();
         let outcome = submit(&mut state.core, now);
+        if cfg!(mutant = "the_waker_comes_too_late") {
+            drop(state);
+            state = self.lock();
+        }
         if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
@@ -130,6 +139,12 @@ impl Shared {
                 Poll::Pending
             }
             replaced => {
+                if cfg!(mutant = "the_first_waker_is_kept")
+                    && let Some(first) = replaced
+                {
+                    state.waiting.insert(id, first);
+                    return Poll::Pending;
+                }
                 drop(state);
                 drop(replaced);
                 Poll::Pending
@@ -142,7 +157,9 @@ impl Shared {
         let mut state = self.lock();
         let unused = state.waiting.remove(&id);
         state.core.cancel(id);
-        state.core.release(id);
+        if !cfg!(mutant = "a_dropped_grant_leaks") {
+            state.core.release(id);
+        }
         let after = state.carry_out();
         drop(state);
         drop(unused);

@@ -16,7 +16,7 @@ pub(super) struct Counters {
     classes: BTreeMap<(Scope, ClassRef), Counts>,
     limits: BTreeMap<Scope, BTreeMap<String, Counts>>,
     /// Counted where nothing is changed.
-    pub(super) evaluations: Cell<u64>,
+    evaluations: Cell<u64>,
 }
 
 impl Core {
@@ -38,6 +38,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Counts that a request was held against one or all of its needs.
+    pub(super) fn count_evaluation(&self) {
+        let evaluations = &self.counters.evaluations;
+        evaluations.set(evaluations.get().wrapping_add(1));
     }
 
     /// Counts a grant after a wait.

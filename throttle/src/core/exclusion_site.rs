@@ -68,8 +68,10 @@ impl ExclusionSite {
             rules.may_join(self.scope, held, class)
                 || holders.values().all(|holder| **holder == *root)
         });
+        let is_free = is_free || cfg!(mutant = "holders_do_not_conflict");
         is_free
             && (standing == Standing::Borrower
+                || cfg!(mutant = "anybody_passes_at_exclusions")
                 || self.line.iter().all(|(&queued, places)| {
                     places.first().is_none_or(|first| *first >= place)
                         || rules.may_mix(self.scope, queued, class)

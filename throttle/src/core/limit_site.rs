@@ -89,6 +89,9 @@ impl LimitSite {
         }
         let mut taken = self.used - u64::from(lendable);
         for (_, &reserved) in self.reserved.range(..place) {
+            if cfg!(mutant = "pinned_units_are_free") {
+                break;
+            }
             taken += u64::from(reserved);
             // Every reservation has at least one unit, so this ends within `capacity` turns.
             if taken >= capacity {
@@ -99,11 +102,13 @@ impl LimitSite {
     }
 
     /// The first of those parked here that can pass. Of equal needs only the first has to
-    /// be looked at: a later one has at least as many reservations before it.
-    pub(super) fn first_passing(&self) -> Option<Place> {
+    /// be looked at: a later one has at least as many reservations before it. Each look is
+    /// counted with `count`.
+    pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
         self.parked
             .iter()
             .filter_map(|(&units, places)| {
+                count();
                 places.first().copied().filter(|&place| self.passes(units, place, None))
             })
             .min()

@@ -270,7 +270,9 @@ impl Core {
     pub(crate) fn cancel(&mut self, id: RequestId) {
         if let Some(waiter) = self.part_from_waiter(id) {
             self.count(&waiter.needs, |counts| counts.cancelled += 1);
-            self.settle();
+            if !cfg!(mutant = "cancel_examines_nobody") {
+                self.settle();
+            }
             self.forget(&waiter.needs);
         }
     }
@@ -299,6 +301,7 @@ impl Core {
     /// The host changes its number for a limit.
     pub(crate) fn set_capacity(&mut self, resource: &Resource, limit: &str, capacity: u32) {
         let name = (resource.clone(), limit.to_owned());
+        self.is_closed &= !cfg!(mutant = "resize_reopens");
         self.rules.set_capacity(name.clone(), capacity);
         if let Some(slot) = self.limits.find(&name) {
             self.refresh_capacity(slot);

@@ -193,7 +193,11 @@ impl Rulebook {
     /// The head start of a priority, in nanoseconds.
     pub(super) fn head_start(&self, priority: Priority) -> i128 {
         let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
-        priority.level() * step
+        if cfg!(mutant = "urgent_is_last") {
+            -priority.level() * step
+        } else {
+            priority.level() * step
+        }
     }
 }
 

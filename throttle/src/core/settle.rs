@@ -35,12 +35,13 @@ impl Core {
     fn first_passing(&self, site: Site) -> Option<Place> {
         match site {
             Site::Limit(slot) => {
-                let in_line = self.limits.get(slot).first_passing();
+                let in_line = self.limits.get(slot).first_passing(|| self.count_evaluation());
                 let borrowing = self
                     .capacity_borrowers
                     .iter()
                     .map(|id| &self.waiters[id])
                     .filter(|waiter| {
+                        self.count_evaluation();
                         let need = waiter.witness();
                         need.site() == site && self.passes(need, waiter.place, &waiter.party)
                     })
@@ -55,6 +56,7 @@ impl Core {
                     .chain(borrowers)
                     .map(|id| &self.waiters[&id])
                     .filter(|waiter| {
+                        self.count_evaluation();
                         let need = waiter.witness();
                         need.site() == site && self.passes(need, waiter.place, &waiter.party)
                     })
@@ -86,8 +88,7 @@ impl Core {
         place: Place,
         party: &Party,
     ) -> Option<usize> {
-        let evaluations = &self.counters.evaluations;
-        evaluations.set(evaluations.get() + 1);
+        self.count_evaluation();
         needs.iter().position(|&need| !self.passes(need, place, party))
     }
 
@@ -97,6 +98,9 @@ impl Core {
         match self.first_failing(&waiter.needs, waiter.place, &waiter.party) {
             Some(witness) => {
                 self.unpark(id);
+                if cfg!(mutant = "moving_forgets_overtakes") {
+                    self.waiters.entry(id).and_modify(|waiter| waiter.overtakes = 0);
+                }
                 self.park(id, witness);
             }
             None => {
@@ -129,6 +133,9 @@ impl Core {
                     self.exclusions.get_mut(site).hold(class, place.id, &holder.party.root);
                 }
                 Need::Capacity { site, units } => {
+                    if cfg!(mutant = "the_last_claim_is_not_taken") && holder.needs.len() > 2 {
+                        break;
+                    }
                     self.borrow(&mut holder, site, units);
                     self.limits.get_mut(site).hold(place.id, units);
                 }
@@ -229,6 +236,9 @@ impl Core {
         for &need in &waiter.needs {
             if let Need::Exclusion { site, class } = need {
                 groups::remove(&mut self.exclusions.get_mut(site).line, &class, waiter.place);
+                if cfg!(mutant = "who_stood_behind_is_not_asked") {
+                    continue;
+                }
                 self.gained.insert(need.site());
             }
         }
@@ -306,6 +316,11 @@ impl Core {
                 }
                 Need::Capacity { site, units } => self.return_units(id, holder, site, units),
             }
+            if cfg!(mutant = "release_looks_at_the_first_only")
+                && need.site() != holder.needs[0].site()
+            {
+                self.gained.remove(&need.site());
+            }
         }
         holder.loans.clear();
     }
@@ -315,7 +330,10 @@ impl Core {
         let Some(bounds) = self.rules.bounds(self.limits.name(slot)) else { return };
         let limit = self.limits.get_mut(slot);
         let was_paused = limit.capacity == 0;
-        limit.capacity = bounds.capacity;
+        limit.capacity = match cfg!(mutant = "shrinking_changes_nothing") {
+            true => bounds.capacity.max(limit.capacity),
+            false => bounds.capacity,
+        };
         self.gained.insert(Site::Limit(slot));
         if was_paused != (bounds.capacity == 0) {
             // What is set aside depends on whether the limit is paused.
