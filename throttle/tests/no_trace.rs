@@ -34,6 +34,16 @@ fn play(world: &mut World, events: &[Event]) -> Vec<Snapshot> {
         .collect()
 }
 
+/// The pictures in words, without the numbers that requests are told apart by.
+fn told(pictures: impl IntoIterator<Item = Snapshot>) -> Vec<String> {
+    let told = pictures.into_iter().map(|picture| format!("{picture:?}"));
+    told.map(|text| {
+        let parts = text.split("RequestId(");
+        parts.map(|part| part.trim_start_matches(|digit: char| digit.is_ascii_digit())).collect()
+    })
+    .collect()
+}
+
 /// The future of a request that has to wait; `None` if it does not.
 fn wait(world: &World, request: Request) -> Option<Task<Acquire>> {
     let mut task = Task::new(world.admission.acquire(request));
@@ -86,8 +96,8 @@ proptest! {
         play(&mut plain, &before);
         let Some(task) = wait(&with, request("moment", &moment)) else { return Ok(()) };
         drop(task);
-        prop_assert_eq!(with.look(), plain.look());
-        prop_assert_eq!(play(&mut with, &after), play(&mut plain, &after));
+        prop_assert_eq!(told([with.look()]), told([plain.look()]));
+        prop_assert_eq!(told(play(&mut with, &after)), told(play(&mut plain, &after)));
     }
 
     /// It waits behind everybody for something that never comes, and is examined whenever
@@ -116,10 +126,10 @@ proptest! {
             play(&mut with, &during).into_iter().map(|picture| without(picture, "last")).collect();
         let expected: Vec<_> =
             play(&mut plain, &during).into_iter().map(|picture| without(picture, "last")).collect();
-        prop_assert_eq!(seen, expected);
+        prop_assert_eq!(told(seen), told(expected));
         drop(task);
-        prop_assert_eq!(with.look(), plain.look());
-        prop_assert_eq!(play(&mut with, &after), play(&mut plain, &after));
+        prop_assert_eq!(told([with.look()]), told([plain.look()]));
+        prop_assert_eq!(told(play(&mut with, &after)), told(play(&mut plain, &after)));
     }
 
     #[test]
