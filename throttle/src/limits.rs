@@ -78,9 +78,11 @@ impl Limits {
         self
     }
 
-    /// How often the first in line for a limit may be passed by later, smaller requests.
+    /// How often the first of those who lack units of a limit may be passed by later, smaller
+    /// requests.
     ///
-    /// Once it was passed this often, its units count as taken for all who come later.
+    /// Once it was passed this often, its units count as taken for all who come later. While
+    /// a limit that it needs is paused it keeps nobody waiting, and nothing is counted.
     /// 0 serves strictly in order; a larger number uses the limit better.
     pub fn overtakes_max(mut self, overtakes_max: u32) -> Self {
         self.overtakes_max = overtakes_max;

@@ -59,7 +59,8 @@ pub struct Waiting {
     pub age: Duration,
     /// The owners of requests that are one with it.
     pub coalesced: Vec<String>,
-    /// How often it was passed by a later request while it was the first in line.
+    /// How often it was passed by a later request while it was the first of those who lacked
+    /// units of some limit.
     pub overtakes: u32,
     /// Whether its units count as taken for all who come later.
     pub is_pinned: bool,

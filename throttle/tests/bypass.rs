@@ -77,3 +77,52 @@ fn a_pinned_request_stays_pinned_when_it_has_to_wait_elsewhere() {
     drop(right);
     drop(granted(&mut both));
 }
+
+/// Both large requests need `right`. The first one is content with what is left there, so
+/// it is the second one that small requests pass.
+#[test]
+fn a_request_is_passed_no_more_often_behind_one_that_waits_for_something_else() {
+    for overtakes_max in [0, 1, 8] {
+        let limits = Limits::new().node("left", 1).node("right", 5).overtakes_max(overtakes_max);
+        let admission = admission(limits);
+        let _left = admission.try_acquire(units("left", "left", 1)).unwrap();
+        let mut right = fill(&admission, "right");
+        let ahead = units("ahead", "left", 1).capacity(Resource::node(), "right", 1);
+        let _ahead = queue(&admission, ahead);
+        let _large = queue(&admission, units("large", "right", 4));
+        drop(right.split_off(2));
+        let mut overtakes = 0;
+        while let Ok(small) = admission.try_acquire(units("small", "right", 2)) {
+            overtakes += 1;
+            assert!(overtakes <= overtakes_max, "more than {overtakes_max} overtakes");
+            drop(small);
+        }
+        assert_eq!(overtakes, overtakes_max);
+    }
+}
+
+/// Nothing is set aside for whoever needs a paused limit, so passing it is not counted
+/// against it but against the next in line.
+#[test]
+fn a_request_is_passed_no_more_often_behind_one_that_needs_a_paused_limit() {
+    let limits = Limits::new().node("left", 1).node("right", 5).overtakes_max(2);
+    let admission = admission(limits);
+    let mut right = fill(&admission, "right");
+    let paused = units("paused", "left", 1).capacity(Resource::node(), "right", 4);
+    let mut paused = queue(&admission, paused);
+    admission.set_capacity(&Resource::node(), "left", 0);
+    let mut large = queue(&admission, units("large", "right", 4));
+    drop(right.split_off(2));
+    for n in 0..2 {
+        drop(admission.try_acquire(units(&format!("small-{n}"), "right", 2)).unwrap());
+    }
+    assert!(admission.try_acquire(units("late", "right", 2)).is_err());
+    let overtakes: Vec<_> =
+        admission.snapshot().waiters.iter().map(|waiter| waiter.overtakes).collect();
+    assert_eq!(overtakes, [0, 2]);
+
+    drop(right);
+    drop(granted(&mut large));
+    admission.set_capacity(&Resource::node(), "left", 1);
+    drop(granted(&mut paused));
+}

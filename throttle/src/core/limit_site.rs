@@ -1,6 +1,6 @@
 //! One limit: a number that is compared, never a bag of tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::groups::Groups;
 use super::request_state::Place;
@@ -15,9 +15,10 @@ pub(super) struct LimitSite {
     pub(super) capacity: u32,
     pub(super) used: u64,
     pub(super) holders: BTreeMap<RequestId, u32>,
-    /// The waiters that need units and are parked here or at another limit. Who waits for
-    /// an exclusion is not among them: it is not the limit that keeps it waiting.
-    pub(super) line: BTreeSet<Place>,
+    /// The waiters that need units and are parked here or at another limit, by how much
+    /// they need. Who waits for an exclusion is not among them, nor who needs a limit that
+    /// is paused, unless it is this one: it is not this limit that keeps it waiting.
+    pub(super) line: Groups<u32>,
     /// The waiters that are parked here, by how much they need.
     pub(super) parked: Groups<u32>,
     /// Units that are set aside for waiters that were overtaken too often.
@@ -30,7 +31,7 @@ impl LimitSite {
             capacity,
             used: 0,
             holders: BTreeMap::new(),
-            line: BTreeSet::new(),
+            line: Groups::new(),
             parked: Groups::new(),
             reserved: BTreeMap::new(),
         }

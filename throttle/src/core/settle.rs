@@ -164,11 +164,12 @@ impl Core {
         Some(holder)
     }
 
-    /// The first in line for each limit who was passed just now by the grant at `place`, and
-    /// lacks units there.
+    /// The first of those in line for each limit who lack units there, if it was passed just
+    /// now by the grant at `place`.
     ///
     /// It need not be parked at that limit. If two limits took turns in keeping it waiting,
-    /// those who pass at the other one would otherwise go uncounted, for ever.
+    /// those who pass at the other one would otherwise go uncounted, for ever. Nor need it be
+    /// the first in line: who stands before it may wait for something else.
     fn overtaken(&self, granted: &[Need], place: Place) -> BTreeSet<RequestId> {
         let limits = granted.iter().filter_map(|need| match *need {
             Need::Capacity { site, .. } => Some(site),
@@ -176,12 +177,17 @@ impl Core {
         });
         limits
             .filter_map(|site| {
-                let first = *self.limits.get(site).line.first()?;
-                let waiter = &self.waiters[&first.id];
-                let lacks = waiter.needs.iter().any(|&need| {
-                    need.site() == Site::Limit(site) && !self.passes(need, first, &waiter.party)
+                let limit = self.limits.get(site);
+                let free = u64::from(limit.capacity).saturating_sub(limit.used);
+                let short = limit.line.iter().filter(|&(&units, _)| u64::from(units) > free);
+                // Of equal needs the first is short, unless it is lent what is missing.
+                let firsts = short.filter_map(|(&units, places)| {
+                    places.iter().take_while(|&&waiting| waiting < place).find(|&&waiting| {
+                        let lender = self.waiters[&waiting.id].party.lender;
+                        !limit.passes(units, waiting, lender)
+                    })
                 });
-                (first < place && lacks).then_some(first.id)
+                firsts.min().map(|first| first.id)
             })
             .collect()
     }
@@ -274,7 +280,9 @@ impl Core {
                 waiter.is_reserving = waiter.overtakes >= overtakes_max && !is_paused;
                 for (site, units) in limits {
                     let limit = self.limits.get_mut(site);
-                    limit.line.insert(waiter.place);
+                    if !is_paused || limit.capacity == 0 {
+                        groups::insert(&mut limit.line, units, waiter.place);
+                    }
                     if waiter.is_reserving {
                         limit.reserved.insert(waiter.place, units);
                     }
@@ -293,9 +301,9 @@ impl Core {
                 groups::remove(&mut self.limits.get_mut(site).parked, &units, waiter.place);
                 let is_reserving = std::mem::take(&mut waiter.is_reserving);
                 for &need in &waiter.needs {
-                    if let Need::Capacity { site, .. } = need {
+                    if let Need::Capacity { site, units } = need {
                         let limit = self.limits.get_mut(site);
-                        limit.line.remove(&waiter.place);
+                        groups::remove(&mut limit.line, &units, waiter.place);
                         if is_reserving {
                             limit.reserved.remove(&waiter.place);
                             self.gained.insert(need.site());
@@ -337,7 +345,8 @@ impl Core {
         self.gained.insert(Site::Limit(slot));
         if was_paused != (bounds.capacity == 0) {
             // What is set aside depends on whether the limit is paused.
-            let line: Vec<_> = self.limits.get(slot).line.iter().map(|place| place.id).collect();
+            let line: Vec<_> =
+                self.limits.get(slot).line.values().flatten().map(|place| place.id).collect();
             for id in line {
                 let witness = self.waiters[&id].witness;
                 self.unpark(id);
