@@ -143,7 +143,8 @@ impl EngineBuilder {
             steps: Arc::default(),
         });
         let limits = Limits::new().node("streams", self.streams).node("probes", PROBES);
-        let admission = Admission::new(limits, SystemClock::new());
+        // Opened once the unfinished operations have their exclusions back.
+        let admission = Admission::recovering(limits, SystemClock::new());
         let observer = Arc::clone(&services);
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
         let mut workloads = BTreeMap::new();

@@ -33,6 +33,7 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
         }
         left.push((status, held));
     }
+    inner.admission.open();
     for (status, held) in left {
         tracing::info!(operation = %status.id, phase = %status.phase, "continuing");
         if let Enlisted::First(entry) = inner.enlist(&status.id)? {

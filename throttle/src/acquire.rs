@@ -2,20 +2,24 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::acquire_error::AcquireError;
-use crate::core::{RequestId, Submitted};
+use crate::core::{Claimed, Submitted};
 use crate::permit::Permit;
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::shared::Shared;
+use crate::sync::Arc;
 
 /// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
 ///
 /// The request takes its place in line when the future is polled for the first time. A
 /// future that was granted its permit holds it from then on, whether it is polled or not:
-/// poll it, or drop it.
+/// poll it, or drop it. If neither happens for long enough
+/// ([`Limits::claim_within`](crate::Limits::claim_within)), the next
+/// [`tick`](crate::Admission::tick) takes the permit back; the request is in line again, at
+/// its old place, as soon as the future is polled.
 ///
 /// # Cancel safety
 ///
@@ -40,8 +44,8 @@ impl Acquire {
         Self { shared, request, stage: Stage::New }
     }
 
-    fn permit(&self, id: RequestId) -> Permit {
-        Permit::new(Arc::clone(&self.shared), id, &self.request)
+    fn permit(&self, member: RequestId, claimed: Claimed) -> Permit {
+        Permit::new(Arc::clone(&self.shared), member, claimed, &self.request)
     }
 }
 
@@ -55,16 +59,16 @@ impl Future for Acquire {
         let waker = context.waker().clone();
         let outcome = match self.stage {
             Stage::New => match self.shared.enqueue(&self.request, waker) {
-                Ok(Submitted::Granted(id)) => Ok(self.permit(id)),
+                Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);
-                    tracing::debug!(owner = self.request.owner(), "request waits");
+                    tracing::debug!(%id, owner = self.request.owner(), "request waits");
                     return Poll::Pending;
                 }
                 Err(error) => Err(error),
             },
-            Stage::Queued(id) => match self.shared.poll(id, waker) {
-                Poll::Ready(Ok(())) => Ok(self.permit(id)),
+            Stage::Queued(id) => match self.shared.poll(id, self.request.owner(), waker) {
+                Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => return Poll::Pending,
             },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::resource::Resource;
 
 /// An exclusion that could not be taken because somebody else has it.
@@ -16,6 +17,8 @@ pub struct Conflict {
     pub holder: String,
     /// The class for which it has it.
     pub holder_class: String,
+    /// Since when it has it.
+    pub since: Instant,
 }
 
 /// Why a request was not granted, with what is needed to act on it.
@@ -32,6 +35,19 @@ pub enum AcquireErrorKind {
         /// Somebody it would wait for, if there is one.
         blocked_by: Option<String>,
     },
+    /// The request would have to wait while its owner holds a permit: if what it waits for
+    /// waits for that permit, both wait for ever.
+    ///
+    /// Give the permit back first, or make the request part of the operation that holds it
+    /// ([`Request::lent_by`](crate::Request::lent_by)).
+    #[error("would wait for {} while its owner holds a permit", blocked_by.as_deref().unwrap_or("capacity"))]
+    WouldNest {
+        /// Somebody it would wait for, if there is one.
+        blocked_by: Option<String>,
+    },
+    /// The permit is gone: [`Admission::force_release`](crate::Admission::force_release).
+    #[error("lost its permit: it was released by force")]
+    Released,
     /// The deadline of the request passed while it waited.
     #[error("expired after {waited:?}")]
     Expired {
@@ -48,8 +64,9 @@ pub enum AcquireErrorKind {
         /// What it conflicts with.
         conflict: Conflict,
     },
-    /// An equal request is waiting already.
-    #[error("is one with the waiting request of {into}")]
+    /// An equal request is waiting already, or was granted and its permit given back before
+    /// anybody came for this one.
+    #[error("is one with the request of {into}")]
     Coalesced {
         /// The owner whose outcome is the outcome of this request too.
         into: String,

@@ -1,18 +1,20 @@
 //! The door that every operation goes through.
 
-use std::sync::Arc;
-
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
-use crate::core::{Patience, Submitted};
+use crate::core::{Adopted, Claimed, Opening, Patience, Submitted};
+use crate::drain::Drain;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::sync::Arc;
 
 /// The door that every operation goes through before it works.
 ///
@@ -52,7 +54,28 @@ pub struct Admission {
 impl Admission {
     /// An admission with the host's limits, on the given clock.
     pub fn new(limits: Limits, clock: impl Clock) -> Self {
-        Self { shared: Shared::new(limits, clock) }
+        Self { shared: Shared::new(limits, clock, Opening::AtOnce) }
+    }
+
+    /// An admission that grants nothing before it is [opened](Self::open).
+    ///
+    /// For a start that has to [adopt](Self::adopt) what an earlier process has left: who
+    /// asks meanwhile queues, and [`try_acquire`](Self::try_acquire) is refused.
+    pub fn recovering(limits: Limits, clock: impl Clock) -> Self {
+        Self { shared: Shared::new(limits, clock, Opening::AfterAdoption) }
+    }
+
+    /// Begins to grant, to those who queued meanwhile first.
+    ///
+    /// What the rules reject beside what was adopted is rejected now. Calling it again does
+    /// nothing.
+    pub fn open(&self) {
+        self.shared.apply(|core, _| core.open());
+    }
+
+    /// Whether requests are granted; see [`recovering`](Self::recovering).
+    pub fn is_open(&self) -> bool {
+        self.shared.apply(|core, _| core.is_open())
     }
 
     /// Makes the classes of a workload known, with their rules and limits.
@@ -68,6 +91,21 @@ impl Admission {
         self.shared.apply(|core, _| core.register(workload, policy))
     }
 
+    /// Replaces the policy of a workload, at once.
+    ///
+    /// Whoever holds a permit keeps it, also beside work that the new policy would keep
+    /// apart. Whoever waits is looked at again and waits by the new rules; nobody who waits
+    /// is rejected. A class that the new policy does not know by name or alias excludes
+    /// everything until nobody has it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRegistered`](crate::PolicyErrorKind::NotRegistered) if the workload has no
+    /// policy yet.
+    pub fn replace(&self, workload: &str, policy: CompiledPolicy) -> Result<(), PolicyError> {
+        self.shared.apply(|core, _| core.replace(workload, policy))
+    }
+
     /// Waits until every claim of the request can be granted and takes them together.
     ///
     /// Requests are considered in the order of their arrival, less a head start for their
@@ -81,8 +119,8 @@ impl Admission {
     /// # Errors
     ///
     /// By [`AcquireErrorKind`](crate::AcquireErrorKind): the request is malformed, names
-    /// something unknown, asks for more than there can ever be, is rejected or coalesced
-    /// by a rule, expires, or the admission is closed.
+    /// something unknown, asks for more than there can ever be, is rejected by a
+    /// rule, would wait while its owner holds a permit, expires, or the admission is closed.
     ///
     /// # Cancel safety
     ///
@@ -99,10 +137,11 @@ impl Admission {
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), and
-    /// [`WouldWait`](crate::AcquireErrorKind::WouldWait) instead of waiting.
+    /// [`WouldWait`](crate::AcquireErrorKind::WouldWait), or
+    /// [`Coalesced`](crate::AcquireErrorKind::Coalesced), instead of waiting.
     pub fn try_acquire(&self, request: Request) -> Result<Permit, AcquireError> {
         match self.shared.apply(|core, now| core.submit(&request, Patience::Refuse, now))? {
-            Submitted::Granted(id) => Ok(Permit::new(Arc::clone(&self.shared), id, &request)),
+            Submitted::Granted(id) => Ok(self.permit(id, &request)),
             Submitted::Queued(_) => unreachable!("a request without patience is not queued"),
         }
     }
@@ -111,9 +150,8 @@ impl Admission {
     ///
     /// Call it for every unfinished operation before anything new is asked for. Capacity
     /// is taken whatever the limits say; until the excess was given back nobody else is
-    /// admitted to that limit. An operation that is to queue for its capacity again leaves
-    /// it out here and asks for it with [`acquire`](Self::acquire), saying how long it has
-    /// [waited already](Request::already_waited).
+    /// admitted to that limit. An operation that is to queue for its capacity again is
+    /// [adopted without it](Self::adopt_exclusions).
     ///
     /// # Errors
     ///
@@ -121,8 +159,38 @@ impl Admission {
     /// hold what is asked for; then nothing is taken. Otherwise as
     /// [`acquire`](Self::acquire), but it is never rejected, coalesced or unsatisfiable.
     pub fn adopt(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply(|core, now| core.adopt(&request, now))?;
-        Ok(Permit::new(Arc::clone(&self.shared), id, &request))
+        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Everything, now))?;
+        Ok(self.permit(id, &request))
+    }
+
+    /// Takes the exclusions back that an operation held before a restart, and leaves its
+    /// capacity to [`Permit::reacquire`].
+    ///
+    /// That queues at the place of a request made now, which is the old place if the
+    /// request says how long it has [waited already](Request::already_waited).
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_exclusions(&self, request: Request) -> Result<Permit, AcquireError> {
+        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
+        Ok(self.permit(id, &request))
+    }
+
+    fn permit(&self, id: RequestId, request: &Request) -> Permit {
+        Permit::new(Arc::clone(&self.shared), id, Claimed::at_once(id), request)
+    }
+
+    /// Gives a permit back that nobody gives back, such as one that was leaked.
+    ///
+    /// False if there is no such permit. Whoever still has it works without one from then
+    /// on: this is for an operator who knows that nobody does.
+    pub fn force_release(&self, id: RequestId) -> bool {
+        let is_released = self.shared.apply(|core, _| core.force_release(id));
+        if is_released {
+            tracing::warn!(%id, "permit released by force");
+        }
+        is_released
     }
 
     /// Changes the host's number for a limit, at once.
@@ -139,11 +207,31 @@ impl Admission {
         self.shared.apply(|core, now| core.snapshot(now))
     }
 
-    /// Lets requests expire whose deadline has come, and returns the next deadline.
+    /// How many units of a limit are held at this moment.
+    pub fn used(&self, resource: &Resource, limit: &str) -> u64 {
+        self.shared.apply(|core, _| core.used(resource, limit))
+    }
+
+    /// What was counted since the admission was made.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.apply(|core, _| core.metrics())
+    }
+
+    /// Does what is due: requests expire whose deadline has come, and permits return that
+    /// nobody came for in time. Returns when it has something to do next.
     ///
-    /// Whoever uses deadlines calls this when the next one comes.
+    /// The admission has no timer. Whoever embeds it calls this at the time that was
+    /// returned, or at any regular interval; a runtime's timer task does. Asking for a
+    /// permit or a snapshot lets requests expire, too, but takes no permit back. A permit
+    /// that is granted later may make the next time earlier, so ask
+    /// [`next_tick`](Self::next_tick) again after a while.
     pub fn tick(&self) -> Option<Instant> {
         self.shared.apply(|core, now| core.tick(now))
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None` if nothing is due at any time.
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.shared.apply(|core, _| core.next_tick())
     }
 
     /// Ends the admission: whoever waits, and whoever asks later, is refused.
@@ -151,6 +239,20 @@ impl Admission {
     /// Permits stay valid and are given back as ever. There is no way back.
     pub fn close(&self) {
         self.shared.apply(|core, _| core.close());
+    }
+
+    /// Waits until nobody holds a permit; [close](Self::close) it first.
+    ///
+    /// It closes nothing by itself: on an open admission it is ready at the first moment at
+    /// which nobody holds anything, and somebody may be granted something right after. A
+    /// grant that nobody came for counts as held; a leaked permit keeps it waiting until it
+    /// is [released by force](Self::force_release).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn drain(&self) -> Drain {
+        Drain::new(Arc::clone(&self.shared))
     }
 
     /// Whether the admission was closed.

@@ -22,6 +22,26 @@
 //! - **Nothing is presupposed.** No runtime, no threads, no timers, no `unsafe` code. Time
 //!   comes from a [`Clock`], and the same events at the same times are decided the same way.
 //!
+//! # What may surprise
+//!
+//! - **A grant is a hand-off.** A permit is held from the moment it is granted, even while the
+//!   future that waited for it is not polled. [`Admission::tick`] takes it back after a while
+//!   ([`Limits::claim_within`]); nobody else calls that.
+//! - **Whoever holds a permit cannot wait for another one** under the same owner
+//!   ([`AcquireErrorKind::WouldNest`]), unless the request is part of the operation
+//!   ([`Request::lent_by`], [`Request::borrowing_from`]) or takes up again what the permit
+//!   [gave back](Permit::reacquire).
+//! - **A request that was overtaken too often sets units aside** at every limit that it needs,
+//!   so those may look idle; the [`Snapshot`] shows it as pinned.
+//! - **A rejection is decided once**, when the request arrives. Who waits is not rejected
+//!   later, also not by a [replaced](Admission::replace) policy.
+//! - **Equal requests share one permit**, and only one of them is to do the work
+//!   ([`Permit::coalesced_into`]).
+//! - **A larger request than there is capacity** runs alone if the limit was shrunk, and is an
+//!   error if it never had as much.
+//! - **Nothing happens by itself.** Deadlines, revocations and adaptive limits ([`Governor`])
+//!   wait for somebody to call.
+//!
 //! # A backup and a restore of one database
 //!
 //! ```
@@ -60,31 +80,48 @@
 
 mod acquire;
 mod acquire_error;
+mod adaptive;
 mod admission;
 mod clock;
 mod core;
+mod drain;
+mod explain;
 mod limits;
 mod manual_clock;
+mod metrics;
 mod permit;
 mod policy;
 mod priority;
 mod rate;
+mod reacquire;
 mod request;
+mod request_id;
 mod resource;
 mod shared;
 mod snapshot;
+mod sync;
 mod wakers;
 
 pub use acquire::Acquire;
 pub use acquire_error::{AcquireError, AcquireErrorKind, Conflict};
+pub use adaptive::{
+    Bearable, ChunkLatency, Controller, Governor, ManualPressure, Pressure, PressureStall,
+    StallFile,
+};
 pub use admission::Admission;
 pub use clock::{Clock, Instant, SystemClock};
+pub use drain::Drain;
 pub use limits::Limits;
 pub use manual_clock::ManualClock;
+pub use metrics::{Bounds, Counts, Histogram, Metrics, OvertakeBounds, Subject, WaitBounds};
 pub use permit::Permit;
-pub use policy::{Class, CompiledPolicy, Policy, PolicyError, PolicyErrorKind, Rule};
+pub use policy::{
+    Class, CompiledPolicy, Conditional, EngineVersion, Policy, PolicyError, PolicyErrorKind, Rule,
+};
 pub use priority::Priority;
 pub use rate::{AcquireBytes, ByteRate, Rate, Sleep, Sleeping};
+pub use reacquire::Reacquire;
 pub use request::{Claim, Request};
+pub use request_id::RequestId;
 pub use resource::{Resource, Scope};
-pub use snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Waiting};
+pub use snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Standing, Waiting};

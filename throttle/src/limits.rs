@@ -33,16 +33,19 @@ pub struct Limits {
     pub(crate) each: BTreeMap<(Scope, String), u32>,
     pub(crate) overtakes_max: u32,
     pub(crate) priority_step: Duration,
+    pub(crate) claim_within: Duration,
 }
 
 impl Limits {
-    /// No limits yet, with 64 overtakes at most and five minutes for each priority level.
+    /// No limits yet, with 64 overtakes at most, five minutes for each priority level and
+    /// 30 seconds to come for a permit.
     pub fn new() -> Self {
         Self {
             exact: BTreeMap::new(),
             each: BTreeMap::new(),
             overtakes_max: 64,
             priority_step: Duration::from_secs(5 * 60),
+            claim_within: Duration::from_secs(30),
         }
     }
 
@@ -75,9 +78,11 @@ impl Limits {
         self
     }
 
-    /// How often the first in line for a limit may be passed by later, smaller requests.
+    /// How often the first of those who lack units of a limit may be passed by later, smaller
+    /// requests.
     ///
-    /// Once it was passed this often, its units count as taken for all who come later.
+    /// Once it was passed this often, its units count as taken for all who come later. While
+    /// a limit that it needs is paused it keeps nobody waiting, and nothing is counted.
     /// 0 serves strictly in order; a larger number uses the limit better.
     pub fn overtakes_max(mut self, overtakes_max: u32) -> Self {
         self.overtakes_max = overtakes_max;
@@ -87,6 +92,16 @@ impl Limits {
     /// The head start that one level of [`Priority`](crate::Priority) is worth.
     pub fn priority_step(mut self, priority_step: Duration) -> Self {
         self.priority_step = priority_step;
+        self
+    }
+
+    /// How long a granted permit waits for its future to be polled.
+    ///
+    /// A grant is a hand-off: from then on the permit is held, whether the future is polled
+    /// or not. The first [`tick`](crate::Admission::tick) after this time takes the permit
+    /// back; without a tick it stays.
+    pub fn claim_within(mut self, claim_within: Duration) -> Self {
+        self.claim_within = claim_within;
         self
     }
 }

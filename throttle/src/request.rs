@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::permit::Permit;
 use crate::priority::Priority;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 
 /// One thing that an operation needs before it may work.
@@ -78,6 +79,7 @@ impl Claim {
 pub struct Request {
     pub(crate) owner: String,
     pub(crate) root: Option<String>,
+    pub(crate) lender: Option<RequestId>,
     pub(crate) claims: Vec<Claim>,
     pub(crate) priority: Option<Priority>,
     pub(crate) deadline: Option<Instant>,
@@ -92,11 +94,14 @@ impl Request {
     /// A request of `owner`, still without claims.
     ///
     /// The owner is the name by which the request is shown to others, such as the id of
-    /// the operation. It may own several requests.
+    /// the operation. It may own several requests, but while it holds a permit it cannot
+    /// wait for another one ([`WouldNest`](crate::AcquireErrorKind::WouldNest)), unless
+    /// that one is [lent](Self::lent_by).
     pub fn new(owner: impl Into<String>) -> Self {
         Self {
             owner: owner.into(),
             root: None,
+            lender: None,
             claims: Vec::new(),
             priority: None,
             deadline: None,
@@ -156,8 +161,12 @@ impl Request {
 
     /// A key that is equal for requests of which one is enough.
     ///
-    /// Where the policy says [`Rule::Coalesce`](crate::Rule::Coalesce), a request whose
-    /// equal is waiting already is refused with the owner to follow instead.
+    /// Where the policy says so ([`Rule::Coalesce`](crate::Rule::Coalesce),
+    /// [`Class::coalesce`](crate::Class::coalesce)), a request whose equal is waiting
+    /// already is one with it: it has the same place in line, whatever its own priority,
+    /// and shares the permit. Whoever comes for that first does the work; the others learn
+    /// from [`Permit::coalesced_into`](crate::Permit::coalesced_into) whom to follow. Equal
+    /// requests ask for the same claims; a request that is part of an operation has no equal.
     pub fn coalesce_key(mut self, key: impl Into<String>) -> Self {
         self.coalesce_key = Some(key.into());
         self
@@ -171,6 +180,17 @@ impl Request {
     pub fn lent_by(mut self, permit: &Permit) -> Self {
         self.root = Some(permit.root().to_owned());
         self
+    }
+
+    /// Makes the request part of the operation that holds `permit`, capacity included.
+    ///
+    /// As [`lent_by`](Self::lent_by), and the units that the permit holds are used first;
+    /// only what they do not cover is claimed like anybody's. Units that are lent cannot be
+    /// lent again; they return to the permit, or, if that has given them up meanwhile, to
+    /// the limit.
+    pub fn borrowing_from(mut self, permit: &Permit) -> Self {
+        self.lender = Some(permit.id());
+        self.lent_by(permit)
     }
 
     /// Who asks.

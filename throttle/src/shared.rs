@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
-use crate::acquire_error::AcquireError;
+use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::{Clock, Instant};
-use crate::core::{Action, Core, Patience, RequestId, Submitted};
+use crate::core::{Action, Claimed, Core, Opening, Patience, Submitted};
 use crate::limits::Limits;
 use crate::request::Request;
+use crate::request_id::RequestId;
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
@@ -23,17 +25,31 @@ pub(crate) struct Shared {
 struct State {
     core: Core,
     waiting: BTreeMap<RequestId, Waiting>,
+    /// Who waits until nobody holds a permit.
+    draining: BTreeMap<DrainId, Waker>,
+    next_drain: u64,
 }
+
+/// The identity of somebody who waits until nobody holds a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DrainId(u64);
 
 /// What a future that waits will find when it is polled.
 enum Waiting {
     Parked(Waker),
     Settled(Result<(), AcquireError>),
+    /// It was granted and did not look in time. Its request is in no line until it does.
+    Revoked,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits, clock: impl Clock) -> Arc<Self> {
-        let state = State { core: Core::new(limits), waiting: BTreeMap::new() };
+    pub(crate) fn new(limits: Limits, clock: impl Clock, opening: Opening) -> Arc<Self> {
+        let state = State {
+            core: Core::new(limits, opening),
+            waiting: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            next_drain: 0,
+        };
         Arc::new(Self { clock: Box::new(clock), state: Mutex::new(state) })
     }
 
@@ -42,9 +58,13 @@ impl Shared {
         let now = self.clock.now();
         let mut state = self.lock();
         let outcome = event(&mut state.core, now);
-        let woken = state.carry_out();
+        let after = state.carry_out();
+        if cfg!(mutant = "wakers_are_called_under_the_lock") {
+            after.carry_on();
+            return outcome;
+        }
         drop(state);
-        woken.wake();
+        after.carry_on();
         outcome
     }
 
@@ -54,30 +74,77 @@ impl Shared {
         request: &Request,
         waker: Waker,
     ) -> Result<Submitted, AcquireError> {
+        let submit = |core: &mut Core, now| {
+            let submitted = core.submit(request, Patience::Wait, now)?;
+            Ok(Some(submitted))
+        };
+        Ok(self.wait_for(waker, submit)?.expect("a request is granted or queued"))
+    }
+
+    /// Asks for the capacity that a permit gave up; `None` if there is none.
+    pub(crate) fn reenqueue(
+        &self,
+        id: RequestId,
+        owner: &str,
+        waker: Waker,
+    ) -> Result<Option<Submitted>, AcquireError> {
+        self.wait_for(waker, |core, now| core.reacquire(id, owner, now))
+    }
+
+    fn wait_for(
+        &self,
+        waker: Waker,
+        submit: impl FnOnce(&mut Core, Instant) -> Result<Option<Submitted>, AcquireError>,
+    ) -> Result<Option<Submitted>, AcquireError> {
         let now = self.clock.now();
         let mut state = self.lock();
-        let outcome = state.core.submit(request, Patience::Wait, now);
-        if let Ok(Submitted::Queued(id)) = outcome {
+        let outcome = submit(&mut state.core, now);
+        if cfg!(mutant = "the_waker_comes_too_late") {
+            drop(state);
+            state = self.lock();
+        }
+        if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
-        let woken = state.carry_out();
+        let after = state.carry_out();
         drop(state);
-        woken.wake();
+        after.carry_on();
         outcome
     }
 
     /// What became of a request that waits. If it still does, `waker` replaces the last one.
-    pub(crate) fn poll(&self, id: RequestId, waker: Waker) -> Poll<Result<(), AcquireError>> {
+    pub(crate) fn poll(
+        &self,
+        id: RequestId,
+        owner: &str,
+        waker: Waker,
+    ) -> Poll<Result<Claimed, AcquireError>> {
         let mut state = self.lock();
         let replaced = state.waiting.insert(id, Waiting::Parked(waker));
         match replaced {
             Some(Waiting::Settled(outcome)) => {
                 let unused = state.waiting.remove(&id);
+                let claimed = state.core.claim(id);
                 drop(state);
                 drop(unused);
-                Poll::Ready(outcome)
+                let released = || AcquireError::new(owner, AcquireErrorKind::Released);
+                Poll::Ready(outcome.and_then(|()| claimed.ok_or_else(released)))
+            }
+            Some(Waiting::Revoked) => {
+                // If it is granted at once the new waker is called.
+                state.core.rejoin(id);
+                let after = state.carry_out();
+                drop(state);
+                after.carry_on();
+                Poll::Pending
             }
             replaced => {
+                if cfg!(mutant = "the_first_waker_is_kept")
+                    && let Some(first) = replaced
+                {
+                    state.waiting.insert(id, first);
+                    return Poll::Pending;
+                }
                 drop(state);
                 drop(replaced);
                 Poll::Pending
@@ -90,11 +157,37 @@ impl Shared {
         let mut state = self.lock();
         let unused = state.waiting.remove(&id);
         state.core.cancel(id);
-        state.core.release(id);
-        let woken = state.carry_out();
+        if !cfg!(mutant = "a_dropped_grant_leaks") {
+            state.core.release(id);
+        }
+        let after = state.carry_out();
         drop(state);
         drop(unused);
-        woken.wake();
+        after.carry_on();
+    }
+
+    /// Whether nobody holds a permit. If somebody does, `waker` is called once nobody does.
+    pub(crate) fn poll_drained(&self, id: &mut Option<DrainId>, waker: Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.core.is_drained() {
+            drop(state);
+            drop(waker);
+            return Poll::Ready(());
+        }
+        let id = *id.get_or_insert_with(|| {
+            state.next_drain += 1;
+            DrainId(state.next_drain)
+        });
+        let replaced = state.draining.insert(id, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Somebody does not wait any more until nobody holds a permit.
+    pub(crate) fn stop_draining(&self, id: DrainId) {
+        let unused = self.lock().draining.remove(&id);
+        drop(unused);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,21 +196,45 @@ impl Shared {
     }
 }
 
+/// What is done once the lock is free.
+#[must_use]
+struct Aftermath {
+    woken: Wakers,
+    revoked: Vec<RequestId>,
+}
+
+impl Aftermath {
+    fn carry_on(self) {
+        for id in self.revoked {
+            tracing::warn!(%id, "permit revoked: nobody came for it in time");
+        }
+        self.woken.wake();
+    }
+}
+
 impl State {
     /// Notes the outcome for every future whose wait is over and returns whom to wake.
-    fn carry_out(&mut self) -> Wakers {
-        let mut woken = Wakers::default();
+    fn carry_out(&mut self) -> Aftermath {
+        let (mut woken, mut revoked) = (Wakers::default(), Vec::new());
         for action in self.core.take_actions() {
-            let (id, outcome) = match action {
-                Action::Grant(id) => (id, Ok(())),
-                Action::Fail(id, error) => (id, Err(error)),
+            let (id, now) = match action {
+                Action::Grant(id) => (id, Waiting::Settled(Ok(()))),
+                Action::Fail(id, error) => (id, Waiting::Settled(Err(error))),
+                Action::Revoke(id) => {
+                    revoked.push(id);
+                    (id, Waiting::Revoked)
+                }
             };
-            let before = self.waiting.insert(id, Waiting::Settled(outcome));
-            if let Some(Waiting::Parked(waker)) = before {
+            if let Some(Waiting::Parked(waker)) = self.waiting.insert(id, now) {
                 woken.call(waker);
             }
         }
-        woken
+        if self.core.is_drained() {
+            for waker in std::mem::take(&mut self.draining).into_values() {
+                woken.call(waker);
+            }
+        }
+        Aftermath { woken, revoked }
     }
 }
 

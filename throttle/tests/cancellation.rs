@@ -90,8 +90,13 @@ fn closing_while_others_come_and_go_admits_nobody_afterwards() {
     for _ in 0..50 {
         let admission = admission(Limits::new().node("streams", 1));
         thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| while block_on(admission.acquire(streams("op", 1))).is_ok() {});
+            for owner in ["one", "other"] {
+                let admission = &admission;
+                scope.spawn(
+                    move || {
+                        while block_on(admission.acquire(streams(owner, 1))).is_ok() {}
+                    },
+                );
             }
             scope.spawn(|| admission.close());
         });
@@ -163,11 +168,11 @@ fn requests_for_the_same_items_in_opposite_order_do_not_deadlock() {
         })
     };
     thread::scope(|scope| {
-        for databases in [["a", "b", "c"], ["c", "b", "a"]] {
+        for (owner, databases) in [("one", ["a", "b", "c"]), ("other", ["c", "b", "a"])] {
             let admission = &admission;
             scope.spawn(move || {
                 for _ in 0..50_000 {
-                    let request = group("op", databases);
+                    let request = group(owner, databases);
                     drop(block_on(admission.acquire(request)).unwrap());
                 }
             });

@@ -48,7 +48,7 @@ fn check_overtakes(overtakes_max: u32) {
     let mut large = queue(&admission, streams("large", 20));
     let mut overtakes = 0;
     loop {
-        let mut small = queue(&admission, streams("small", 1));
+        let mut small = queue(&admission, streams(&format!("small-{overtakes}"), 1));
         running.pop();
         if !small.is_woken() {
             break;

@@ -1,41 +1,60 @@
 //! What there is to see: holders, waiters, and what they truly wait for.
 
+use std::sync::Arc;
+
 use super::Core;
-use super::request_state::{Need, RequestId, Waiter};
+use super::members::Members;
+use super::request_state::{Absence, Need, Waiter};
 use super::rulebook::ClassRef;
 use crate::acquire_error::Conflict;
 use crate::clock::Instant;
 use crate::request::Claim;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
-use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Waiting};
+use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Standing, Waiting};
 
 impl Core {
     pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
-        self.tick(now);
-        let mut waiters: Vec<_> = self.waiters.values().collect();
-        waiters.sort_by_key(|waiter| waiter.place);
+        self.advance(now);
+        let in_line = self.waiters.values().map(|waiter| (waiter, None));
+        let absent = self.absentees.values().map(|absent| (&absent.waiter, Some(absent.reason)));
+        let mut waiters: Vec<_> = in_line.chain(absent).collect();
+        waiters.sort_by_key(|(waiter, _)| waiter.place);
         Snapshot {
             holders: self
                 .holders
                 .values()
                 .map(|holder| Holding {
+                    id: holder.place.id,
                     owner: holder.party.owner.to_string(),
                     root: holder.party.root.to_string(),
-                    claims: holder.needs.iter().map(|&need| self.claim(need)).collect(),
+                    claims: holder.needs.iter().map(|&need| self.claim_of(need)).collect(),
                     age: self.now.since(holder.since),
+                    is_claimed: holder.unclaimed.is_none(),
+                    shared_with: others(&holder.members, &holder.party.owner),
                 })
                 .collect(),
             waiters: waiters
                 .into_iter()
-                .map(|waiter| Waiting {
+                .map(|(waiter, absence)| Waiting {
+                    id: waiter.place.id,
                     owner: waiter.party.owner.to_string(),
                     root: waiter.party.root.to_string(),
                     age: self.now.since(waiter.since),
+                    coalesced: others(&waiter.members, &waiter.party.owner),
                     overtakes: waiter.overtakes,
                     is_pinned: waiter.is_reserving,
-                    waits_for: self.claim(waiter.witness()),
+                    waits_for: self.claim_of(waiter.witness()),
                     position: self.position(waiter),
-                    blockers: self.blockers(waiter),
+                    blockers: match absence {
+                        None => self.blockers(waiter),
+                        Some(_) => Vec::new(),
+                    },
+                    standing: match absence {
+                        None => Standing::InLine,
+                        Some(Absence::NotOpen) => Standing::NotOpen,
+                        Some(Absence::Unclaimed) => Standing::Unclaimed,
+                    },
                 })
                 .collect(),
             limits: self
@@ -48,6 +67,7 @@ impl Core {
                     used: site.used,
                 })
                 .collect(),
+            is_open: self.is_open,
             is_closed: self.is_closed,
         }
     }
@@ -67,11 +87,12 @@ impl Core {
             resource: resource.clone(),
             class: self.rules.class_name(class).1.to_owned(),
             holder: self.holders[&holder].party.owner.to_string(),
+            since: self.holders[&holder].since,
             holder_class: self.rules.class_name(held).1.to_owned(),
         }
     }
 
-    fn claim(&self, need: Need) -> Claim {
+    fn claim_of(&self, need: Need) -> Claim {
         match need {
             Need::Exclusion { site, class } => {
                 let (workload, class) = self.rules.class_name(class);
@@ -135,11 +156,22 @@ impl Core {
         let holding = holding.into_iter().map(|id| Blocker {
             owner: self.holders[&id].party.owner.to_string(),
             relation: Relation::Holds,
+            age: self.now.since(self.holders[&id].since),
         });
         let ahead = ahead.into_iter().map(|id| Blocker {
             owner: self.waiters[&id].party.owner.to_string(),
             relation: Relation::IsAhead,
+            age: self.now.since(self.waiters[&id].since),
         });
         holding.chain(ahead).collect()
     }
+}
+
+/// The owners apart from the one that the request is named after.
+fn others(members: &Members, named: &Arc<str>) -> Vec<String> {
+    let mut owners: Vec<_> = members.values().map(|member| member.owner.to_string()).collect();
+    if let Some(index) = owners.iter().position(|owner| **owner == **named) {
+        owners.remove(index);
+    }
+    owners
 }

@@ -22,6 +22,16 @@ pub(super) struct Draft {
     capacities: BTreeMap<LimitName, (u64, Bounds)>,
 }
 
+impl Draft {
+    pub(super) fn exclusions(&self) -> &BTreeSet<(Resource, ClassRef)> {
+        &self.exclusions
+    }
+
+    pub(super) fn capacities(&self) -> &BTreeMap<LimitName, (u64, Bounds)> {
+        &self.capacities
+    }
+}
+
 impl Core {
     /// Looks up every name of the request. Changes nothing.
     pub(super) fn draft(&self, request: &Request) -> Result<Draft, AcquireError> {
@@ -74,7 +84,7 @@ impl Core {
             None => Arc::clone(&owner),
         };
         Ok(Draft {
-            party: Party { owner, root },
+            party: Party { owner, root, lender: request.lender },
             priority: request.priority.or(of_classes).unwrap_or_default(),
             exclusions,
             capacities,
@@ -98,40 +108,24 @@ impl Core {
         Ok(())
     }
 
-    /// Refuses what the rules reject or coalesce, by what holds and waits at this moment.
-    pub(super) fn check_rules(
+    /// Refuses what the rules reject, by what is held at this moment.
+    pub(super) fn check_rejections(
         &self,
-        draft: &Draft,
-        coalesce_key: Option<&str>,
+        needs: &[Need],
+        party: &Party,
     ) -> Result<(), AcquireError> {
-        for (resource, class) in &draft.exclusions {
-            let Some(slot) = self.exclusions.find(resource) else { continue };
-            let site = self.exclusions.get(slot);
-            for (held, id) in site.strangers(&draft.party.root) {
-                if let Rule::Reject(code) = self.rules.rule(site.scope, held, *class) {
+        for need in needs {
+            let Need::Exclusion { site, class } = *need else { continue };
+            let resource = self.exclusions.name(site);
+            let site = self.exclusions.get(site);
+            for (held, id) in site.strangers(&party.root) {
+                if let Rule::Reject(code) = self.rules.rule(site.scope, held, class) {
                     let kind = AcquireErrorKind::Rejected {
                         code: code.clone(),
-                        conflict: self.conflict(resource, *class, held, id),
+                        conflict: self.conflict(resource, class, held, id),
                     };
-                    return Err(AcquireError::new(&draft.party.owner, kind));
+                    return Err(AcquireError::new(&party.owner, kind));
                 }
-            }
-            if coalesce_key.is_none()
-                || *self.rules.rule(site.scope, *class, *class) != Rule::Coalesce
-            {
-                continue;
-            }
-            let equal = site
-                .line
-                .get(class)
-                .into_iter()
-                .flatten()
-                .map(|place| &self.waiters[&place.id])
-                .find(|waiter| waiter.coalesce_key.as_deref() == coalesce_key);
-            if let Some(waiter) = equal {
-                let into = waiter.party.owner.to_string();
-                let kind = AcquireErrorKind::Coalesced { into };
-                return Err(AcquireError::new(&draft.party.owner, kind));
             }
         }
         Ok(())

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::groups::Groups;
-use super::request_state::{Place, RequestId};
+use super::request_state::Place;
 use super::rulebook::{ClassRef, Rulebook};
+use crate::request_id::RequestId;
 use crate::resource::Scope;
 
 /// Who works on one resource, and who wants to.
@@ -67,8 +68,10 @@ impl ExclusionSite {
             rules.may_join(self.scope, held, class)
                 || holders.values().all(|holder| **holder == *root)
         });
+        let is_free = is_free || cfg!(mutant = "holders_do_not_conflict");
         is_free
             && (standing == Standing::Borrower
+                || cfg!(mutant = "anybody_passes_at_exclusions")
                 || self.line.iter().all(|(&queued, places)| {
                     places.first().is_none_or(|first| *first >= place)
                         || rules.may_mix(self.scope, queued, class)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::groups::Groups;
-use super::request_state::{Place, RequestId};
+use super::request_state::Place;
+use crate::request_id::RequestId;
 
 /// One limit: how much there is, who uses it, and who wants to.
 ///
@@ -14,6 +15,10 @@ pub(super) struct LimitSite {
     pub(super) capacity: u32,
     pub(super) used: u64,
     pub(super) holders: BTreeMap<RequestId, u32>,
+    /// The waiters that need units and are parked here or at another limit, by how much
+    /// they need. Who waits for an exclusion is not among them, nor who needs a limit that
+    /// is paused, unless it is this one: it is not this limit that keeps it waiting.
+    pub(super) line: Groups<u32>,
     /// The waiters that are parked here, by how much they need.
     pub(super) parked: Groups<u32>,
     /// Units that are set aside for waiters that were overtaken too often.
@@ -26,6 +31,7 @@ impl LimitSite {
             capacity,
             used: 0,
             holders: BTreeMap::new(),
+            line: Groups::new(),
             parked: Groups::new(),
             reserved: BTreeMap::new(),
         }
@@ -36,22 +42,57 @@ impl LimitSite {
         self.holders.insert(id, units);
     }
 
-    pub(super) fn release(&mut self, id: RequestId) {
-        if let Some(units) = self.holders.remove(&id) {
-            self.used -= u64::from(units);
+    /// Takes up to `units` of what `id` holds and returns how many these are.
+    pub(super) fn take_from(&mut self, id: RequestId, units: u32) -> u32 {
+        let Some(held) = self.holders.get_mut(&id) else { return 0 };
+        let taken = units.min(*held);
+        *held -= taken;
+        self.used -= u64::from(taken);
+        taken
+    }
+
+    /// Ends a holder that holds nothing.
+    pub(super) fn drop_empty(&mut self, id: RequestId) {
+        if self.holders.get(&id) == Some(&0) {
+            self.holders.remove(&id);
+        }
+    }
+
+    /// Gives units back to `id`, which holds no more than `nominal` units then.
+    pub(super) fn put_back(&mut self, id: RequestId, units: u32, nominal: u32) {
+        let held = self.holders.get(&id).copied().unwrap_or(0);
+        let units = units.min(nominal.saturating_sub(held));
+        if units > 0 {
+            self.holders.insert(id, held + units);
+            self.used += u64::from(units);
+        }
+    }
+
+    /// Lets `to` hold what `from` holds.
+    pub(super) fn hand_over(&mut self, from: RequestId, to: RequestId) {
+        if let Some(units) = self.holders.remove(&from) {
+            *self.holders.entry(to).or_default() += units;
         }
     }
 
     /// Whether `units` can be taken now at `place`.
     ///
-    /// Who needs more than there is, because the limit was shrunk, runs alone.
-    pub(super) fn passes(&self, units: u32, place: Place) -> bool {
+    /// Who needs more than there is, because the limit was shrunk, runs alone. What the
+    /// `lender` holds counts as free.
+    pub(super) fn passes(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
+        let lendable = lender.and_then(|id| self.holders.get(&id)).copied().unwrap_or(0);
+        if units <= lendable {
+            return true;
+        }
         let (units, capacity) = (u64::from(units), u64::from(self.capacity));
         if capacity == 0 {
             return false;
         }
-        let mut taken = self.used;
+        let mut taken = self.used - u64::from(lendable);
         for (_, &reserved) in self.reserved.range(..place) {
+            if cfg!(mutant = "pinned_units_are_free") {
+                break;
+            }
             taken += u64::from(reserved);
             // Every reservation has at least one unit, so this ends within `capacity` turns.
             if taken >= capacity {
@@ -61,18 +102,15 @@ impl LimitSite {
         taken + units <= capacity || (units > capacity && taken == 0)
     }
 
-    /// The first in line of those who are parked here.
-    pub(super) fn head(&self) -> Option<Place> {
-        self.parked.values().filter_map(|places| places.first().copied()).min()
-    }
-
     /// The first of those parked here that can pass. Of equal needs only the first has to
-    /// be looked at: a later one has at least as many reservations before it.
-    pub(super) fn first_passing(&self) -> Option<Place> {
+    /// be looked at: a later one has at least as many reservations before it. Each look is
+    /// counted with `count`.
+    pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
         self.parked
             .iter()
             .filter_map(|(&units, places)| {
-                places.first().copied().filter(|&place| self.passes(units, place))
+                count();
+                places.first().copied().filter(|&place| self.passes(units, place, None))
             })
             .min()
     }

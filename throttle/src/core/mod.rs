@@ -9,30 +9,38 @@
 //! that can pass there; it is examined in full and either granted or parked at its new
 //! witness. Hence after every event no witness can be met, and nobody is overlooked.
 
+mod absence;
+mod capacity;
+mod counters;
 mod describe;
 mod draft;
 mod exclusion_site;
 mod groups;
 mod limit_site;
+mod members;
 mod request_state;
 mod rulebook;
 mod settle;
+mod submit;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::counters::Counters;
 use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
-pub(crate) use self::request_state::RequestId;
-use self::request_state::{Holder, Need, Place, Site, Waiter};
+pub(crate) use self::members::Claimed;
+use self::request_state::{Absentee, Holder, Site, Waiter};
 use self::rulebook::{LimitName, Rulebook};
+use self::submit::self_alone;
 use self::table::Table;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
 use crate::limits::Limits;
 use crate::policy::{CompiledPolicy, PolicyError};
 use crate::request::Request;
+use crate::request_id::RequestId;
 use crate::resource::Resource;
 
 /// What has to happen outside after an event.
@@ -42,6 +50,8 @@ pub(crate) enum Action {
     Grant(RequestId),
     /// A waiting request was given up.
     Fail(RequestId, AcquireError),
+    /// A grant was taken back because nobody came for it; the request waits again.
+    Revoke(RequestId),
 }
 
 /// What became of a request that was handed in.
@@ -58,13 +68,36 @@ pub(crate) enum Patience {
     Refuse,
 }
 
+/// Which part of what was held before a restart is taken back at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    Everything,
+    /// Capacity is left to be acquired again.
+    Exclusions,
+}
+
+/// Since when requests are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// From the beginning.
+    AtOnce,
+    /// Once what there was before a restart has been adopted.
+    AfterAdoption,
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     rules: Rulebook,
     exclusions: Table<Resource, ExclusionSite>,
     limits: Table<LimitName, LimitSite>,
     waiters: BTreeMap<RequestId, Waiter>,
+    /// Requests that are in no line for now.
+    absentees: BTreeMap<RequestId, Absentee>,
     holders: BTreeMap<RequestId, Holder>,
+    /// The requests that are one with an earlier one, and that one.
+    followers: BTreeMap<RequestId, RequestId>,
+    /// How many permits each owner holds.
+    holding_owners: BTreeMap<Arc<str>, usize>,
     /// How many permits with exclusions each root operation holds.
     holding_roots: BTreeMap<Arc<str>, usize>,
     /// The waiters of each root operation.
@@ -72,30 +105,43 @@ pub(crate) struct Core {
     /// The waiters whose root operation holds exclusions. There are few of them, and they
     /// follow rules of their own at exclusions, so they are looked at one by one.
     borrowers: BTreeSet<RequestId>,
+    /// The waiters that may use what a permit holds already. They are few, too.
+    capacity_borrowers: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Instant, RequestId)>,
+    /// The grants that nobody came for yet, by when they are taken back.
+    unclaimed: BTreeSet<(Instant, RequestId)>,
     now: Instant,
     next_id: u64,
+    is_open: bool,
     is_closed: bool,
+    counters: Counters,
     /// The sites that gained something and were not asked yet.
     gained: BTreeSet<Site>,
     actions: Vec<Action>,
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, opening: Opening) -> Self {
         Self {
             rules: Rulebook::new(limits),
             exclusions: Table::new(),
             limits: Table::new(),
             waiters: BTreeMap::new(),
+            absentees: BTreeMap::new(),
             holders: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            holding_owners: BTreeMap::new(),
             holding_roots: BTreeMap::new(),
             waiting_roots: BTreeMap::new(),
             borrowers: BTreeSet::new(),
+            capacity_borrowers: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
             now: Instant::ORIGIN,
             next_id: 0,
+            is_open: opening == Opening::AtOnce,
             is_closed: false,
+            counters: Counters::default(),
             gained: BTreeSet::new(),
             actions: Vec::new(),
         }
@@ -106,19 +152,37 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
-    /// Time has come to `now`. Returns the next deadline.
+    /// Time has come to `now`: grants that nobody came for are taken back, and requests
+    /// expire. Returns the next moment at which there is something to do.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        self.now = self.now.max(now);
+        self.revoke_unclaimed();
+        self.advance(now);
+        self.next_tick()
+    }
+
+    /// Time has come to `now`: requests expire.
+    fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         let mut departed = Vec::new();
         while let Some(&(deadline, id)) = self.deadlines.first()
             && deadline <= self.now
         {
-            let blocked_by = self.first_blocker(&self.waiters[&id]);
-            let waiter = self.leave(id);
+            self.deadlines.remove(&(deadline, id));
+            let group = self.group(id);
+            let (blocked_by, waiter) = match (self.absentees.get(&group), self.waiters.get(&group))
+            {
+                (Some(absentee), _) => (None, &absentee.waiter),
+                (None, Some(waiter)) => (self.first_blocker(waiter), waiter),
+                (None, None) => continue,
+            };
             let waited = self.now.since(waiter.since);
             let kind = AcquireErrorKind::Expired { waited, blocked_by };
-            self.actions.push(Action::Fail(id, AcquireError::new(&waiter.party.owner, kind)));
-            departed.push(waiter);
+            let error = AcquireError::new(&waiter.members[&id].owner, kind);
+            self.actions.push(Action::Fail(id, error));
+            let needs = waiter.needs.clone();
+            self.count(&needs, |counts| counts.expired += 1);
+            departed.extend(self.part_from_waiter(id));
         }
         if !departed.is_empty() {
             self.settle();
@@ -126,7 +190,6 @@ impl Core {
         for waiter in departed {
             self.forget(&waiter.needs);
         }
-        self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
     /// A workload declares its policy.
@@ -144,71 +207,37 @@ impl Core {
         Ok(())
     }
 
-    /// Somebody asks for a permit.
-    pub(crate) fn submit(
+    /// A workload declares another policy. Holders keep what they hold.
+    pub(crate) fn replace(
         &mut self,
-        request: &Request,
-        patience: Patience,
-        now: Instant,
-    ) -> Result<Submitted, AcquireError> {
-        self.tick(now);
-        let refused = |kind| AcquireError::new(request.owner(), kind);
-        if self.is_closed {
-            return Err(refused(AcquireErrorKind::Closed));
+        workload: &str,
+        policy: CompiledPolicy,
+    ) -> Result<(), PolicyError> {
+        self.rules.replace(workload, policy)?;
+        for slot in self.limits.slots() {
+            self.refresh_capacity(slot);
         }
-        let draft = self.draft(request)?;
-        self.check_units(&draft)?;
-        self.check_rules(&draft, request.coalesce_key.as_deref())?;
-        let (party, priority) = (draft.party.clone(), draft.priority);
-        let needs = self.place_needs(draft);
-        let id = self.take_id();
-        let due = nanoseconds(self.now)
-            - i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4)
-            - self.rules.head_start(priority);
-        let place = Place { due, id };
-        let Some(witness) = self.first_failing(&needs, place, &party.root) else {
-            let holder = Holder { party, needs, since: self.now };
-            self.grant(place, holder);
-            self.settle();
-            return Ok(Submitted::Granted(id));
-        };
-        let waiter = Waiter {
-            party,
-            needs,
-            place,
-            since: self.now,
-            deadline: request.deadline,
-            coalesce_key: request.coalesce_key.clone(),
-            witness,
-            overtakes: 0,
-            is_reserving: false,
-        };
-        let refusal = match (patience, request.deadline) {
-            (Patience::Refuse, _) => {
-                let blocked_by = self.first_blocker(&waiter);
-                Some(AcquireErrorKind::WouldWait { blocked_by })
-            }
-            (Patience::Wait, Some(deadline)) if deadline <= self.now => {
-                let blocked_by = self.first_blocker(&waiter);
-                Some(AcquireErrorKind::Expired { waited: request.waited, blocked_by })
-            }
-            (Patience::Wait, _) => None,
-        };
-        if let Some(kind) = refusal {
-            self.forget(&waiter.needs);
-            return Err(refused(kind));
+        // What a waiter waits for may have become another of its needs.
+        for id in self.waiters.keys().copied().collect::<Vec<_>>() {
+            let waiter = &self.waiters[&id];
+            let witness = self.first_failing(&waiter.needs, waiter.place, &waiter.party);
+            let witness = witness.unwrap_or(waiter.witness);
+            self.unpark(id);
+            self.park(id, witness);
         }
-        self.enter(waiter);
-        Ok(Submitted::Queued(id))
+        self.gained.extend(self.exclusions.slots().into_iter().map(Site::Exclusion));
+        self.settle();
+        Ok(())
     }
 
     /// Somebody takes back what it held before a restart, whatever the limits say.
     pub(crate) fn adopt(
         &mut self,
         request: &Request,
+        part: Adopted,
         now: Instant,
     ) -> Result<RequestId, AcquireError> {
-        self.tick(now);
+        self.advance(now);
         let refused = |kind| AcquireError::new(request.owner(), kind);
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
@@ -218,51 +247,61 @@ impl Core {
         if !conflicts.is_empty() {
             return Err(refused(AcquireErrorKind::Conflicting { conflicts }));
         }
-        let party = draft.party.clone();
+        let (party, priority) = (draft.party.clone(), draft.priority);
         let needs = self.place_needs(draft);
-        let id = self.take_id();
-        let place = Place { due: nanoseconds(self.now), id };
-        self.grant(place, Holder { party, needs, since: self.now });
+        let (exclusions, capacities): (Vec<_>, Vec<_>) =
+            needs.into_iter().partition(|need| need.capacity().is_none());
+        let (needs, given_up) = match part {
+            Adopted::Everything => ([exclusions, capacities].concat(), Vec::new()),
+            Adopted::Exclusions => (exclusions, capacities),
+        };
+        let place = self.new_place(request, priority);
+        let mut members = self_alone(place.id, request);
+        members.values_mut().for_each(|member| member.is_claimed = true);
+        self.grant(party, needs, place, members);
+        if let Some(holder) = self.holders.get_mut(&place.id) {
+            holder.given_up = given_up;
+        }
         self.settle();
-        Ok(id)
+        Ok(place.id)
     }
 
     /// A waiting request is given up by whoever made it.
     pub(crate) fn cancel(&mut self, id: RequestId) {
-        if self.waiters.contains_key(&id) {
-            let waiter = self.leave(id);
-            self.settle();
+        if let Some(waiter) = self.part_from_waiter(id) {
+            self.count(&waiter.needs, |counts| counts.cancelled += 1);
+            if !cfg!(mutant = "cancel_examines_nobody") {
+                self.settle();
+            }
             self.forget(&waiter.needs);
         }
     }
 
-    /// A permit is given back.
+    /// A permit, or a share of it, is given back.
     pub(crate) fn release(&mut self, id: RequestId) {
-        if let Some(holder) = self.holders.remove(&id) {
-            if holder.has_exclusions() {
-                self.stop_holding(&holder.party.root);
-            }
-            self.give_back(id, &holder.needs);
-            self.settle();
-            self.forget(&holder.needs);
+        let group = self.group(id);
+        if self.part_from_holder(id) {
+            self.force_release(group);
         }
     }
 
-    /// The capacity of a permit is given back; its exclusions stay.
-    pub(crate) fn release_capacity(&mut self, id: RequestId) {
-        if let Some(holder) = self.holders.get_mut(&id) {
-            let (kept, returned): (Vec<_>, Vec<_>) =
-                holder.needs.iter().partition(|need| matches!(need, Need::Exclusion { .. }));
-            holder.needs = kept;
-            self.give_back(id, &returned);
-            self.settle();
-            self.forget(&returned);
+    /// A permit is given back, whoever has it. False if there is none.
+    pub(crate) fn force_release(&mut self, id: RequestId) -> bool {
+        let Some(mut holder) = self.take_out(id) else { return false };
+        for member in holder.members.keys() {
+            self.followers.remove(member);
         }
+        self.give_back(id, &mut holder);
+        self.settle();
+        self.forget(&holder.needs);
+        self.forget(&holder.given_up);
+        true
     }
 
     /// The host changes its number for a limit.
     pub(crate) fn set_capacity(&mut self, resource: &Resource, limit: &str, capacity: u32) {
         let name = (resource.clone(), limit.to_owned());
+        self.is_closed &= !cfg!(mutant = "resize_reopens");
         self.rules.set_capacity(name.clone(), capacity);
         if let Some(slot) = self.limits.find(&name) {
             self.refresh_capacity(slot);
@@ -273,13 +312,20 @@ impl Core {
     /// Nobody is admitted any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
-        while let Some((&id, _)) = self.waiters.first_key_value() {
-            let waiter = self.leave(id);
-            let error = AcquireError::new(&waiter.party.owner, AcquireErrorKind::Closed);
-            self.actions.push(Action::Fail(id, error));
+        while let Some(&id) = self.waiters.keys().chain(self.absentees.keys()).next() {
+            let waiter = match self.absentees.remove(&id) {
+                Some(absentee) => absentee.waiter,
+                None => self.leave(id),
+            };
+            self.fail(&waiter, &AcquireErrorKind::Closed);
             self.forget(&waiter.needs);
         }
         self.gained.clear();
+    }
+
+    /// Whether nobody holds a permit.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.holders.is_empty()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -291,9 +337,4 @@ impl Core {
         self.next_id += 1;
         id
     }
-}
-
-fn nanoseconds(moment: Instant) -> i128 {
-    // 2^64 seconds of nanoseconds need 94 bits.
-    i128::try_from(moment.since_origin().as_nanos()).expect("a duration fits into 127 bits")
 }

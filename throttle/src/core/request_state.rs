@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
+use super::members::Members;
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::clock::Instant;
-
-/// The identity of a request, and of the permit that it becomes: its number in the order
-/// of arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RequestId(pub(super) u64);
+use crate::request_id::RequestId;
 
 /// The place of a request in every line that it stands in.
 ///
@@ -20,6 +17,9 @@ pub(super) struct Place {
     /// Nanoseconds since the clock's origin, less the head start. Below zero for requests
     /// that waited before the clock began.
     pub(super) due: i128,
+    /// Among requests that are due at the same time, whose place it is: the request's own,
+    /// or that of the permit whose place it takes again.
+    pub(super) rank: RequestId,
     pub(super) id: RequestId,
 }
 
@@ -37,6 +37,14 @@ impl Need {
             Self::Capacity { site, .. } => Site::Limit(site),
         }
     }
+
+    /// The limit and the units, if it is a capacity.
+    pub(super) fn capacity(self) -> Option<(Slot, u32)> {
+        match self {
+            Self::Capacity { site, units } => Some((site, units)),
+            Self::Exclusion { .. } => None,
+        }
+    }
 }
 
 /// Something that a request can wait at.
@@ -51,9 +59,11 @@ pub(super) enum Site {
 pub(super) struct Party {
     pub(super) owner: Arc<str>,
     pub(super) root: Arc<str>,
+    /// The permit whose units it may use.
+    pub(super) lender: Option<RequestId>,
 }
 
-/// A request that waits. It holds nothing.
+/// A request that is not granted. It holds nothing.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) party: Party,
@@ -61,7 +71,7 @@ pub(super) struct Waiter {
     pub(super) needs: Vec<Need>,
     pub(super) place: Place,
     pub(super) since: Instant,
-    pub(super) deadline: Option<Instant>,
+    pub(super) members: Members,
     pub(super) coalesce_key: Option<String>,
     /// The first need that cannot be met: the one place where the waiter is parked.
     pub(super) witness: usize,
@@ -77,15 +87,59 @@ impl Waiter {
     }
 }
 
+/// A request that is in no line for now.
+#[derive(Debug)]
+pub(super) struct Absentee {
+    pub(super) waiter: Waiter,
+    pub(super) reason: Absence,
+}
+
+/// Why a request is in no line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// The admission was not opened yet.
+    NotOpen,
+    /// It was granted, and nobody came for the permit.
+    Unclaimed,
+}
+
 /// A request that was granted.
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) party: Party,
     pub(super) needs: Vec<Need>,
+    pub(super) place: Place,
     pub(super) since: Instant,
+    pub(super) members: Members,
+    /// Capacity that was given back and may be wanted again.
+    pub(super) given_up: Vec<Need>,
+    /// By limit, how many of its units came from the lender.
+    pub(super) loans: Vec<(Slot, u32)>,
+    /// What is left of the waiter until somebody comes for the permit.
+    pub(super) unclaimed: Option<Unclaimed>,
+}
+
+/// What it takes to make a waiter again of a grant that nobody came for.
+#[derive(Debug)]
+pub(super) struct Unclaimed {
+    pub(super) revoke_at: Instant,
+    pub(super) since: Instant,
+    pub(super) coalesce_key: Option<String>,
+    pub(super) overtakes: u32,
 }
 
 impl Holder {
+    pub(super) fn new(
+        party: Party,
+        needs: Vec<Need>,
+        place: Place,
+        since: Instant,
+        members: Members,
+    ) -> Self {
+        let (given_up, loans) = (Vec::new(), Vec::new());
+        Self { party, needs, place, since, members, given_up, loans, unclaimed: None }
+    }
+
     pub(super) fn has_exclusions(&self) -> bool {
         self.needs.iter().any(|need| matches!(need, Need::Exclusion { .. }))
     }

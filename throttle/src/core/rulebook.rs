@@ -1,17 +1,19 @@
 //! What the host and the workloads have declared.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::limits::Limits;
-use crate::policy::{CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
+use crate::policy::{ClassIndex, CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
 use crate::priority::Priority;
 use crate::resource::{Resource, Scope};
 
-/// A class of a workload.
+/// A class of a workload. It means the same after the policy was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClassRef {
     workload: u32,
-    class: u8,
+    /// Its number among the names that the workload has ever used.
+    class: u32,
 }
 
 /// A limit: whose it is, and its name.
@@ -31,7 +33,42 @@ pub(super) struct Rulebook {
     /// The largest capacity of the limits that were changed since.
     ceilings: BTreeMap<LimitName, u32>,
     workloads: BTreeMap<String, u32>,
-    policies: Vec<(String, CompiledPolicy)>,
+    policies: Vec<Registered>,
+}
+
+/// The policy of a workload.
+#[derive(Debug)]
+struct Registered {
+    workload: String,
+    policy: CompiledPolicy,
+    /// The proper name of every class that was ever used.
+    names: Vec<String>,
+    /// What each of them is in the present policy, by its name or an alias.
+    present: Vec<Option<ClassIndex>>,
+}
+
+impl Registered {
+    fn new(workload: &str, policy: CompiledPolicy) -> Self {
+        let names = policy.names().to_vec();
+        let present = names.iter().map(|name| policy.class(name)).collect();
+        Self { workload: workload.to_owned(), policy, names, present }
+    }
+
+    fn replace(&mut self, policy: CompiledPolicy) {
+        let new = policy.names().iter().filter(|name| !self.names.contains(name)).cloned();
+        let new: Vec<_> = new.collect();
+        self.names.extend(new);
+        self.present = self.names.iter().map(|name| policy.class(name)).collect();
+        self.policy = policy;
+    }
+
+    fn rule(&self, scope: Scope, running: u32, asked: u32) -> &Rule {
+        match (self.present[running as usize], self.present[asked as usize]) {
+            (Some(running), Some(asked)) => self.policy.rule(scope, running, asked),
+            // Nothing is known any more of a class that is gone, so it excludes everything.
+            _ => &Rule::Wait,
+        }
+    }
 }
 
 impl Rulebook {
@@ -49,8 +86,22 @@ impl Rulebook {
         }
         let index = u32::try_from(self.policies.len()).expect("fewer than 2^32 workloads");
         self.workloads.insert(workload.to_owned(), index);
-        self.policies.push((workload.to_owned(), policy));
+        self.policies.push(Registered::new(workload, policy));
         Ok(())
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        workload: &str,
+        policy: CompiledPolicy,
+    ) -> Result<(), PolicyError> {
+        match self.workloads.get(workload) {
+            Some(&index) => {
+                self.policies[index as usize].replace(policy);
+                Ok(())
+            }
+            None => Err(PolicyError::new(PolicyErrorKind::NotRegistered, workload)),
+        }
     }
 
     pub(super) fn set_capacity(&mut self, name: LimitName, capacity: u32) {
@@ -65,8 +116,8 @@ impl Rulebook {
         let bound = self
             .policies
             .iter()
-            .filter(|(workload, _)| resource.belongs_to(workload))
-            .filter_map(|(_, policy)| policy.limit(resource.scope(), limit))
+            .filter(|registered| resource.belongs_to(&registered.workload))
+            .filter_map(|registered| registered.policy.limit(resource.scope(), limit))
             .min();
         match (self.host_limit(name), bound) {
             (Some((capacity, ceiling)), bound) => {
@@ -87,19 +138,24 @@ impl Rulebook {
     /// The class that `workload` calls `class`.
     pub(super) fn class(&self, workload: &str, class: &str) -> Result<ClassRef, UnknownName> {
         let index = *self.workloads.get(workload).ok_or(UnknownName::Workload)?;
-        let (_, policy) = &self.policies[index as usize];
-        let class = policy.class(class).ok_or(UnknownName::Class)?;
-        Ok(ClassRef { workload: index, class })
+        let registered = &self.policies[index as usize];
+        let class = registered.policy.class(class).ok_or(UnknownName::Class)?;
+        let name = registered.policy.name(class);
+        let class = registered.names.iter().position(|known| known == name);
+        let class = class.expect("every class of the present policy has a number");
+        Ok(ClassRef { workload: index, class: u32::try_from(class).expect("few classes") })
     }
 
     /// The workload and the proper name of a class.
     pub(super) fn class_name(&self, class: ClassRef) -> (&str, &str) {
-        let (workload, policy) = &self.policies[class.workload as usize];
-        (workload, policy.name(class.class))
+        let registered = &self.policies[class.workload as usize];
+        (&registered.workload, &registered.names[class.class as usize])
     }
 
     pub(super) fn class_priority(&self, class: ClassRef) -> Priority {
-        self.policies[class.workload as usize].1.priority(class.class)
+        let registered = &self.policies[class.workload as usize];
+        let present = registered.present[class.class as usize];
+        present.map_or_else(Priority::default, |class| registered.policy.priority(class))
     }
 
     /// What happens to `asked` while `running` runs on the same resource.
@@ -107,7 +163,14 @@ impl Rulebook {
         if running.workload != asked.workload {
             return &Rule::Wait;
         }
-        self.policies[running.workload as usize].1.rule(scope, running.class, asked.class)
+        self.policies[running.workload as usize].rule(scope, running.class, asked.class)
+    }
+
+    /// Whether equal requests of the class for one resource of `scope` are one.
+    pub(super) fn is_coalescing(&self, scope: Scope, class: ClassRef) -> bool {
+        let registered = &self.policies[class.workload as usize];
+        registered.present[class.class as usize]
+            .is_some_and(|class| registered.policy.is_coalescing(scope, class))
     }
 
     pub(super) fn may_join(&self, scope: Scope, running: ClassRef, asked: ClassRef) -> bool {
@@ -123,10 +186,18 @@ impl Rulebook {
         self.limits.overtakes_max
     }
 
+    pub(super) fn claim_within(&self) -> Duration {
+        self.limits.claim_within
+    }
+
     /// The head start of a priority, in nanoseconds.
     pub(super) fn head_start(&self, priority: Priority) -> i128 {
         let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
-        priority.level() * step
+        if cfg!(mutant = "urgent_is_last") {
+            -priority.level() * step
+        } else {
+            priority.level() * step
+        }
     }
 }
 

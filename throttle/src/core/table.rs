@@ -51,6 +51,11 @@ impl<K: Clone + Ord, V> Table<K, V> {
         slot
     }
 
+    /// Adds a reference to an entry that is referred to already.
+    pub(super) fn refer_again(&mut self, slot: Slot) {
+        self.entry_mut(slot).references += 1;
+    }
+
     /// Takes a reference back; the entry goes with the last one.
     pub(super) fn forget(&mut self, slot: Slot) {
         let entry = self.entry_mut(slot);

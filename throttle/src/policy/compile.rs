@@ -6,41 +6,80 @@ use super::compiled::{ClassIndex, CompiledPolicy};
 use super::declared::Policy;
 use super::error::{PolicyError, PolicyErrorKind};
 use super::rule::Rule;
+use super::version::{Condition, EngineVersion};
 use crate::resource::Scope;
 
-pub(super) fn compile(policy: &Policy) -> Result<CompiledPolicy, PolicyError> {
+pub(super) fn compile(
+    policy: &Policy,
+    engine: Option<&EngineVersion>,
+) -> Result<CompiledPolicy, PolicyError> {
     let lookup = name_classes(policy)?;
-    let count = policy.classes.len();
-    let mut cells = BTreeMap::new();
-    for (&scope, rules) in &policy.rules {
-        let rules = rules
-            .iter()
-            .map(|(text, rule)| PairRule::parse(&lookup, text, rule))
-            .collect::<Result<Vec<_>, _>>()?;
-        cells.insert(scope, fill(policy, scope, count, &rules)?);
-    }
+    let mut rules: BTreeMap<Scope, Vec<PairRule<'_>>> = BTreeMap::new();
     let mut limits = BTreeMap::new();
-    for (&scope, bounds) in &policy.limits {
+    add_rules(&mut rules, &lookup, &policy.rules, Layer::Always)?;
+    add_limits(&mut limits, &policy.limits)?;
+    for (text, part) in &policy.when {
+        let condition = Condition::parse(text)?;
+        let Some(engine) = engine else {
+            return Err(PolicyError::new(PolicyErrorKind::VersionNeeded, text));
+        };
+        // What does not hold is checked as well.
+        let (mut unused_rules, mut unused_limits) = (BTreeMap::new(), BTreeMap::new());
+        let (rules, limits) = match condition.holds(engine) {
+            true => (&mut rules, &mut limits),
+            false => (&mut unused_rules, &mut unused_limits),
+        };
+        add_rules(rules, &lookup, &part.rules, Layer::Conditional)?;
+        add_limits(limits, &part.limits)?;
+    }
+    let mut cells = BTreeMap::new();
+    for (&scope, rules) in &rules {
+        cells.insert(scope, fill(policy, scope, rules)?);
+    }
+    Ok(CompiledPolicy {
+        names: policy.classes.iter().map(|class| class.name.clone()).collect(),
+        priorities: policy.classes.iter().map(|class| class.priority).collect(),
+        coalesce: policy.classes.iter().map(|class| class.coalesce).collect(),
+        lookup,
+        cells,
+        limits,
+    })
+}
+
+fn add_rules<'policy>(
+    rules: &mut BTreeMap<Scope, Vec<PairRule<'policy>>>,
+    lookup: &BTreeMap<String, ClassIndex>,
+    declared: &'policy BTreeMap<Scope, BTreeMap<String, Rule>>,
+    layer: Layer,
+) -> Result<(), PolicyError> {
+    for (&scope, pairs) in declared {
+        for (text, rule) in pairs {
+            let rule = PairRule::parse(lookup, text, rule, layer)?;
+            rules.entry(scope).or_default().push(rule);
+        }
+    }
+    Ok(())
+}
+
+/// Adds bounds; of two for one limit the smaller one counts.
+fn add_limits(
+    limits: &mut BTreeMap<(Scope, String), u32>,
+    declared: &BTreeMap<Scope, BTreeMap<String, u32>>,
+) -> Result<(), PolicyError> {
+    for (&scope, bounds) in declared {
         for (limit, &capacity) in bounds {
             if limit.is_empty() {
                 return Err(PolicyError::new(PolicyErrorKind::MalformedName, "limit"));
             }
             if capacity == 0 {
-                return Err(PolicyError::new(
-                    PolicyErrorKind::ZeroLimit,
-                    format!("{limit} of {scope}"),
-                ));
+                let subject = format!("{limit} of {scope}");
+                return Err(PolicyError::new(PolicyErrorKind::ZeroLimit, subject));
             }
-            limits.insert((scope, limit.clone()), capacity);
+            let bound = limits.entry((scope, limit.clone())).or_insert(capacity);
+            *bound = capacity.min(*bound);
         }
     }
-    Ok(CompiledPolicy {
-        names: policy.classes.iter().map(|class| class.name.clone()).collect(),
-        priorities: policy.classes.iter().map(|class| class.priority).collect(),
-        lookup,
-        cells,
-        limits,
-    })
+    Ok(())
 }
 
 fn name_classes(policy: &Policy) -> Result<BTreeMap<String, ClassIndex>, PolicyError> {
@@ -65,12 +104,8 @@ fn name_classes(policy: &Policy) -> Result<BTreeMap<String, ClassIndex>, PolicyE
 }
 
 /// Decides every cell by the most specific rule that fits it.
-fn fill(
-    policy: &Policy,
-    scope: Scope,
-    count: usize,
-    rules: &[PairRule<'_>],
-) -> Result<Vec<Rule>, PolicyError> {
+fn fill(policy: &Policy, scope: Scope, rules: &[PairRule<'_>]) -> Result<Vec<Rule>, PolicyError> {
+    let count = policy.classes.len();
     let mut cells = Vec::with_capacity(count * count);
     for running in 0..count {
         for asked in 0..count {
@@ -98,7 +133,15 @@ struct PairRule<'policy> {
     running: Option<usize>,
     asked: Option<usize>,
     is_directed: bool,
+    layer: Layer,
     rule: &'policy Rule,
+}
+
+/// Where a rule is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Layer {
+    Always,
+    Conditional,
 }
 
 impl<'policy> PairRule<'policy> {
@@ -106,6 +149,7 @@ impl<'policy> PairRule<'policy> {
         lookup: &BTreeMap<String, ClassIndex>,
         text: &str,
         rule: &'policy Rule,
+        layer: Layer,
     ) -> Result<Self, PolicyError> {
         let (running, asked, is_directed) = match (text.split_once('/'), text.split_once('>')) {
             (Some((one, other)), None) => (one, other, false),
@@ -132,7 +176,7 @@ impl<'policy> PairRule<'policy> {
             Rule::Coalesce if !is_one_class => {
                 Err(PolicyError::new(PolicyErrorKind::CoalesceAcrossClasses, text))
             }
-            _ => Ok(Self { running, asked, is_directed, rule }),
+            _ => Ok(Self { running, asked, is_directed, layer, rule }),
         }
     }
 
@@ -142,8 +186,8 @@ impl<'policy> PairRule<'policy> {
             || (!self.is_directed && is_match(self.running, asked) && is_match(self.asked, running))
     }
 
-    fn specificity(&self) -> (usize, bool) {
+    fn specificity(&self) -> (Layer, usize, bool) {
         let names = usize::from(self.running.is_some()) + usize::from(self.asked.is_some());
-        (names, self.is_directed)
+        (self.layer, names, self.is_directed)
     }
 }

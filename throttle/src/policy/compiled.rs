@@ -16,6 +16,8 @@ pub(crate) type ClassIndex = u8;
 pub struct CompiledPolicy {
     pub(super) names: Vec<String>,
     pub(super) priorities: Vec<Priority>,
+    /// For each class the scope at which equal requests are one.
+    pub(super) coalesce: Vec<Option<Scope>>,
     pub(super) lookup: BTreeMap<String, ClassIndex>,
     /// For each scope one cell a pair: running class * number of classes + new class.
     pub(super) cells: BTreeMap<Scope, Vec<Rule>>,
@@ -28,6 +30,11 @@ impl CompiledPolicy {
         self.lookup.get(name).copied()
     }
 
+    /// The proper names of all classes.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The proper name of a class.
     pub(crate) fn name(&self, class: ClassIndex) -> &str {
         &self.names[usize::from(class)]
@@ -35,6 +42,12 @@ impl CompiledPolicy {
 
     pub(crate) fn priority(&self, class: ClassIndex) -> Priority {
         self.priorities[usize::from(class)]
+    }
+
+    /// Whether requests of `class` that wait for one resource of `scope` can be one.
+    pub(crate) fn is_coalescing(&self, scope: Scope, class: ClassIndex) -> bool {
+        self.coalesce[usize::from(class)] == Some(scope)
+            || *self.rule(scope, class, class) == Rule::Coalesce
     }
 
     /// What happens to `asked` while `running` runs on the same resource of `scope`.

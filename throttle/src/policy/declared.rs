@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::compiled::CompiledPolicy;
+use super::conditional::Conditional;
 use super::error::PolicyError;
 use super::rule::Rule;
+use super::version::EngineVersion;
 use crate::priority::Priority;
 use crate::resource::Scope;
 
@@ -19,12 +21,14 @@ pub struct Class {
     pub(super) aliases: Vec<String>,
     #[serde(default)]
     pub(super) priority: Priority,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) coalesce: Option<Scope>,
 }
 
 impl Class {
     /// A class of normal priority without aliases.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), aliases: Vec::new(), priority: Priority::Normal }
+        Self { name: name.into(), aliases: Vec::new(), priority: Priority::Normal, coalesce: None }
     }
 
     /// Adds another name for the class (`full` for `data`).
@@ -36,6 +40,16 @@ impl Class {
     /// The priority of requests that claim the class and name no priority themselves.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Makes requests of this class one if they wait for the same resource of `scope` and
+    /// have the same [key](crate::Request::coalesce_key).
+    ///
+    /// [`Rule::Coalesce`] on the class with itself does the same, and says besides that the
+    /// class waits for itself. This one leaves open what the rules say about running work.
+    pub fn coalesce(mut self, scope: Scope) -> Self {
+        self.coalesce = Some(scope);
         self
     }
 }
@@ -51,7 +65,8 @@ impl Class {
 /// | `*` in place of a class | any class |
 ///
 /// Of the rules that fit, the one with more names counts, and of those the one with a
-/// direction. **Classes without a rule conflict**: forgetting a rule costs time, never
+/// direction. Rules [under a condition](Policy::when) that holds count before all others.
+/// **Classes without a rule conflict**: forgetting a rule costs time, never
 /// correctness.
 ///
 /// # Examples
@@ -79,6 +94,8 @@ pub struct Policy {
     pub(super) rules: BTreeMap<Scope, BTreeMap<String, Rule>>,
     #[serde(default)]
     pub(super) limits: BTreeMap<Scope, BTreeMap<String, u32>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) when: BTreeMap<String, Conditional>,
 }
 
 impl Policy {
@@ -113,13 +130,36 @@ impl Policy {
         self
     }
 
-    /// Checks the policy and makes it ready for use.
+    /// Adds rules and limits that hold for some versions of the system.
+    ///
+    /// The condition compares the word `engine` with a version: `engine<9`, `engine>=9`,
+    /// `engine=9.0.2047`; several comparisons, with commas between them, have to hold
+    /// together. A second part for the same text replaces the first.
+    pub fn when(mut self, condition: impl Into<String>, part: Conditional) -> Self {
+        self.when.insert(condition.into(), part);
+        self
+    }
+
+    /// Checks the policy and makes it ready for use with any version.
     ///
     /// # Errors
     ///
     /// A [`PolicyError`] for the first thing that is wrong, by the kinds of
-    /// [`PolicyErrorKind`](crate::PolicyErrorKind).
+    /// [`PolicyErrorKind`](crate::PolicyErrorKind). A policy with conditions needs a
+    /// version: [`compile_for`](Self::compile_for).
     pub fn compile(&self) -> Result<CompiledPolicy, PolicyError> {
-        super::compile::compile(self)
+        super::compile::compile(self, None)
+    }
+
+    /// Checks the policy and makes it ready for use with one version of the system.
+    ///
+    /// The parts under conditions that do not hold are checked, too. When the version
+    /// changes, compile again and [replace](crate::Admission::replace) the policy.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile`](Self::compile), but it needs no other version.
+    pub fn compile_for(&self, engine: &EngineVersion) -> Result<CompiledPolicy, PolicyError> {
+        super::compile::compile(self, Some(engine))
     }
 }

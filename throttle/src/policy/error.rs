@@ -26,8 +26,16 @@ pub enum PolicyErrorKind {
     AmbiguousRules,
     /// A policy cannot close a limit; only the host can.
     ZeroLimit,
+    /// A version is not written as numbers with dots between them.
+    MalformedVersion,
+    /// A condition is not written like `engine<9` or `engine>=9,engine<13`.
+    MalformedCondition,
+    /// The policy has conditions and was compiled without a version.
+    VersionNeeded,
     /// The workload already has a policy.
     AlreadyRegistered,
+    /// The workload has no policy that could be replaced.
+    NotRegistered,
 }
 
 /// A policy that cannot be used. See [`PolicyError::kind`].
@@ -67,7 +75,11 @@ impl fmt::Display for PolicyErrorKind {
             Self::CoalesceAcrossClasses => "only requests of one class can coalesce",
             Self::AmbiguousRules => "rules disagree about a pair",
             Self::ZeroLimit => "limit of a policy is zero",
+            Self::MalformedVersion => "version is not numbers with dots between them",
+            Self::MalformedCondition => "condition is not a comparison such as engine<9",
+            Self::VersionNeeded => "rules depend on the version of the engine",
             Self::AlreadyRegistered => "workload already has a policy",
+            Self::NotRegistered => "workload has no policy yet",
         })
     }
 }

@@ -5,11 +5,16 @@
 
 mod compile;
 mod compiled;
+mod conditional;
 mod declared;
 mod error;
 mod rule;
+mod version;
 
+pub(crate) use compiled::ClassIndex;
 pub use compiled::CompiledPolicy;
+pub use conditional::Conditional;
 pub use declared::{Class, Policy};
 pub use error::{PolicyError, PolicyErrorKind};
 pub use rule::Rule;
+pub use version::EngineVersion;

@@ -35,7 +35,7 @@ pub enum Rule {
     /// behind others is not refused later.
     Reject(String),
     /// The new request waits; if its equal (by [`Request::coalesce_key`]) is waiting
-    /// already, it is refused with the owner of that one to follow.
+    /// already, the two are one: they wait in one place and share one permit.
     ///
     /// [`Request::coalesce_key`]: crate::Request::coalesce_key
     Coalesce,

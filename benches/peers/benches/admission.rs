@@ -1,0 +1,178 @@
+//! What waiting your turn costs: throttle beside semaphores.
+//!
+//! A semaphore counts one number and knows nobody by name. throttle is asked for one claim,
+//! which is what a semaphore does, and for four at once. The tables have the best of many
+//! short rounds in which everybody has a turn: whatever else the machine does only adds.
+
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use futures_intrusive::sync::SharedSemaphore;
+use throttle::{Admission, Class, Limits, ManualClock, Policy, Request, Resource};
+
+const ROUNDS: usize = 40;
+const PAIRS: u32 = 500;
+const WAITERS: u32 = 10_000;
+
+fn main() {
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let rounds = if is_test { 1 } else { ROUNDS };
+    let uncontended: [Contender; 6] = [
+        ("tokio", Box::new(tokio_uncontended)),
+        ("async-lock", Box::new(async_lock_uncontended)),
+        ("futures-intrusive, fair", Box::new(intrusive_uncontended)),
+        ("throttle, 1 claim", Box::new(|| throttle_uncontended(1, 1))),
+        ("throttle, 4 claims", Box::new(|| throttle_uncontended(4, 1))),
+        ("throttle, 4 claims, 20 others at work", Box::new(|| throttle_uncontended(4, 21))),
+    ];
+    print("taken and given back, nobody waits", &uncontended, rounds);
+    let drained: [Contender; 5] = [
+        ("tokio", Box::new(tokio_drained)),
+        ("async-lock", Box::new(async_lock_drained)),
+        ("futures-intrusive, fair", Box::new(intrusive_drained)),
+        ("throttle, 1 claim", Box::new(|| throttle_drained(1))),
+        ("throttle, 4 claims", Box::new(|| throttle_drained(4))),
+    ];
+    print("a line of 10,000, drained, each", &drained, rounds);
+}
+
+/// A name, and one round that returns nanoseconds for each permit.
+type Contender = (&'static str, Box<dyn Fn() -> f64>);
+
+fn print(title: &str, contenders: &[Contender], rounds: usize) {
+    let mut times_ns: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
+    for _ in 0..rounds {
+        for ((_, round), times_ns) in contenders.iter().zip(&mut times_ns) {
+            times_ns.push(round());
+        }
+    }
+    println!("\n| {title} | ns | ratio |\n| --- | --- | --- |");
+    let mut first = None;
+    for ((name, _), times_ns) in contenders.iter().zip(times_ns) {
+        let best_ns = times_ns.into_iter().fold(f64::INFINITY, f64::min);
+        let ratio = best_ns / *first.get_or_insert(best_ns);
+        println!("| {name} | {best_ns:.1} | {ratio:.2} |");
+    }
+}
+
+fn time(count: u32, work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_nanos() as f64 / f64::from(count)
+}
+
+/// Lets everybody behind `first` have a turn, in the order in which they came.
+fn drain<P, F: Future<Output = P>>(first: P, make: impl Fn(u32) -> F) -> f64 {
+    let mut waiting: Vec<Pin<Box<F>>> = (0..WAITERS).map(|number| Box::pin(make(number))).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for future in &mut waiting {
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    time(WAITERS, || {
+        drop(first);
+        for future in &mut waiting {
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(permit) => drop(permit),
+                Poll::Pending => panic!("it is this one's turn"),
+            }
+        }
+    })
+}
+
+fn tokio_uncontended() -> f64 {
+    let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
+    time(PAIRS, || {
+        for _ in 0..PAIRS {
+            drop(black_box(Arc::clone(&semaphore).try_acquire_owned().expect("nobody has it")));
+        }
+    })
+}
+
+fn tokio_drained() -> f64 {
+    let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
+    let first = Arc::clone(&semaphore).try_acquire_owned();
+    drain(first, |_| {
+        let semaphore = Arc::clone(&semaphore);
+        async move { Ok(semaphore.acquire_owned().await.expect("it is never closed")) }
+    })
+}
+
+fn async_lock_uncontended() -> f64 {
+    let semaphore = Arc::new(async_lock::Semaphore::new(1));
+    time(PAIRS, || {
+        for _ in 0..PAIRS {
+            drop(black_box(semaphore.try_acquire_arc().expect("nobody has it")));
+        }
+    })
+}
+
+fn async_lock_drained() -> f64 {
+    let semaphore = Arc::new(async_lock::Semaphore::new(1));
+    let first = semaphore.try_acquire_arc().expect("nobody has it");
+    drain(first, |_| semaphore.acquire_arc())
+}
+
+fn intrusive_uncontended() -> f64 {
+    let semaphore = SharedSemaphore::new(true, 1);
+    time(PAIRS, || {
+        for _ in 0..PAIRS {
+            drop(black_box(semaphore.try_acquire(1).expect("nobody has it")));
+        }
+    })
+}
+
+fn intrusive_drained() -> f64 {
+    let semaphore = SharedSemaphore::new(true, 1);
+    let first = semaphore.try_acquire(1).expect("nobody has it");
+    drain(first, |_| semaphore.acquire(1))
+}
+
+fn admission(streams: u32) -> Admission {
+    let limits = Limits::new().node("streams", streams).workload("w", "streams", streams).resource(
+        Resource::instance("w/i"),
+        "streams",
+        streams,
+    );
+    let admission = Admission::new(limits, ManualClock::new());
+    let policy = Policy::new().class(Class::new("data")).compile().expect("the policy is sound");
+    admission.register("w", policy).expect("it is the only policy");
+    admission
+}
+
+/// One stream, or a database with a stream of its instance, its workload and the node.
+fn request(claims: u32, number: u32, database: &str) -> Request {
+    let request = Request::new(format!("op-{number}")).capacity(Resource::node(), "streams", 1);
+    match claims {
+        1 => request,
+        _ => request
+            .exclusion("w", Resource::item(database), "data")
+            .capacity(Resource::instance("w/i"), "streams", 1)
+            .capacity(Resource::workload("w"), "streams", 1),
+    }
+}
+
+/// The request is ready beforehand, and copied: whoever asks has its names anyway.
+fn throttle_uncontended(claims: u32, streams: u32) -> f64 {
+    let admission = admission(streams);
+    let others: Vec<_> = (1..streams)
+        .map(|number| admission.try_acquire(request(claims, number, &format!("w/i/{number}"))))
+        .collect();
+    let ready = request(claims, 0, "w/i/sales");
+    let each_ns = time(PAIRS, || {
+        for _ in 0..PAIRS {
+            drop(black_box(admission.try_acquire(ready.clone()).expect("nobody has it")));
+        }
+    });
+    drop(others);
+    each_ns
+}
+
+fn throttle_drained(claims: u32) -> f64 {
+    let admission = admission(1);
+    let first = admission.try_acquire(request(claims, WAITERS, "w/i/sales"));
+    drain(first, |number| admission.acquire(request(claims, number, "w/i/sales")))
+}

@@ -1,0 +1,214 @@
+//! Capacity that changes hands while its permit lives: given back, taken again, lent.
+
+use std::sync::Arc;
+
+use super::members::{Member, Members};
+use super::request_state::{Holder, Need, Place, Waiter};
+use super::table::Slot;
+use super::{Core, Submitted};
+use crate::acquire_error::{AcquireError, AcquireErrorKind};
+use crate::clock::Instant;
+use crate::request::Claim;
+use crate::request_id::RequestId;
+
+impl Core {
+    /// The capacity of a permit is given back; its exclusions stay.
+    pub(crate) fn release_capacity(&mut self, id: RequestId) {
+        let Some(holder) = self.holders.get(&id) else { return };
+        let returned: Vec<_> =
+            holder.needs.iter().copied().filter(|need| need.capacity().is_some()).collect();
+        self.give_up(id, &returned);
+    }
+
+    /// Some of the claims of a permit are given back. What it does not hold is ignored.
+    pub(crate) fn downgrade(&mut self, id: RequestId, claims: &[Claim]) {
+        let mut returned = Vec::new();
+        for claim in claims {
+            match claim {
+                Claim::Exclusion { workload, resource, class } => {
+                    let site = self.exclusions.find(resource);
+                    let class = self.rules.class(workload, class);
+                    if let (Some(site), Ok(class)) = (site, class) {
+                        returned.push(Need::Exclusion { site, class });
+                    }
+                }
+                Claim::Capacity { resource, limit, units } => {
+                    if let Some(site) = self.limits.find(&(resource.clone(), limit.clone())) {
+                        returned.push(Need::Capacity { site, units: *units });
+                    }
+                }
+            }
+        }
+        self.give_up(id, &returned);
+    }
+
+    fn give_up(&mut self, id: RequestId, returned: &[Need]) {
+        let Some(mut holder) = self.holders.remove(&id) else { return };
+        let had_exclusions = holder.has_exclusions();
+        let mut forgotten = Vec::new();
+        for &need in returned {
+            match need {
+                Need::Exclusion { site, class } => {
+                    let held = holder.needs.iter().position(|held| {
+                        matches!(*held, Need::Exclusion { site: at, class: of }
+                            if (at, of) == (site, class))
+                    });
+                    let Some(held) = held else { continue };
+                    forgotten.push(holder.needs.remove(held));
+                    self.exclusions.get_mut(site).release(class, id);
+                    self.gained.insert(need.site());
+                }
+                Need::Capacity { site, units } => {
+                    let Some(index) = capacity_at(&holder.needs, site) else { continue };
+                    let Need::Capacity { units: held, .. } = &mut holder.needs[index] else {
+                        continue;
+                    };
+                    let units = units.min(*held);
+                    *held -= units;
+                    let is_all = *held == 0;
+                    if is_all {
+                        holder.needs.remove(index);
+                    }
+                    // One reference for what is held, one for what was given up.
+                    let need = Need::Capacity { site, units };
+                    let is_known = add(&mut holder.given_up, need);
+                    match (is_all, is_known) {
+                        (true, true) => forgotten.push(need),
+                        (false, false) => self.limits.refer_again(site),
+                        (true, false) | (false, true) => {}
+                    }
+                    self.return_units(id, &mut holder, site, units);
+                }
+            }
+        }
+        if had_exclusions && !holder.has_exclusions() {
+            self.stop_holding(&holder.party.root);
+        }
+        self.holders.insert(id, holder);
+        self.settle();
+        self.forget(&forgotten);
+    }
+
+    /// The capacity that a permit gave up is wanted again. `None` if there is none.
+    pub(crate) fn reacquire(
+        &mut self,
+        id: RequestId,
+        owner: &str,
+        now: Instant,
+    ) -> Result<Option<Submitted>, AcquireError> {
+        self.advance(now);
+        let refused = |kind| AcquireError::new(owner, kind);
+        if self.is_closed {
+            return Err(refused(AcquireErrorKind::Closed));
+        }
+        let Some(holder) = self.holders.get(&id) else {
+            return Err(refused(AcquireErrorKind::Released));
+        };
+        if holder.given_up.is_empty() {
+            return Ok(None);
+        }
+        let (party, needs) = (holder.party.clone(), holder.given_up.clone());
+        let (due, rank) = (holder.place.due, holder.place.rank);
+        for (site, _) in needs.iter().filter_map(|need| need.capacity()) {
+            self.limits.refer_again(site);
+        }
+        let id = self.take_id();
+        let place = Place { due, rank, id };
+        let member = Member { owner: Arc::clone(&party.owner), deadline: None, is_claimed: false };
+        let waiter = Waiter {
+            party,
+            needs,
+            place,
+            since: self.now,
+            members: Members::from([(id, member)]),
+            coalesce_key: None,
+            witness: 0,
+            overtakes: 0,
+            is_reserving: false,
+        };
+        Ok(Some(self.start_or_enter(waiter)))
+    }
+
+    /// A granted request for what a permit gave up becomes part of that permit.
+    pub(crate) fn merge(&mut self, part: RequestId, whole: RequestId) -> bool {
+        let wanted = self.holders.get(&whole).is_some_and(|whole| !whole.given_up.is_empty());
+        if !wanted {
+            self.release(part);
+            return false;
+        }
+        let (Some(part_holder), Some(mut holder)) =
+            (self.take_out(part), self.holders.remove(&whole))
+        else {
+            return false;
+        };
+        let mut forgotten = part_holder.needs;
+        for (site, _) in forgotten.iter().filter_map(|need| need.capacity()) {
+            self.limits.get_mut(site).hand_over(part, whole);
+        }
+        holder.loans.extend(part_holder.loans);
+        for need in std::mem::take(&mut holder.given_up) {
+            if add(&mut holder.needs, need) {
+                forgotten.push(need);
+            }
+        }
+        self.holders.insert(whole, holder);
+        self.forget(&forgotten);
+        true
+    }
+
+    /// Takes the units that the lender can spare for `need`.
+    pub(super) fn borrow(&mut self, holder: &mut Holder, site: Slot, units: u32) {
+        let Some(lender) = holder.party.lender else { return };
+        let lent = self.limits.get_mut(site).take_from(lender, units);
+        if lent > 0 {
+            holder.loans.push((site, lent));
+        }
+    }
+
+    /// Returns units of a holder: first what was lent to it, to the lender if that still
+    /// has a use for them, then the rest to the limit.
+    pub(super) fn return_units(
+        &mut self,
+        id: RequestId,
+        holder: &mut Holder,
+        site: Slot,
+        units: u32,
+    ) {
+        let mut returned = self.limits.get_mut(site).take_from(id, units);
+        self.limits.get_mut(site).drop_empty(id);
+        for loan in holder.loans.iter_mut().filter(|(at, _)| *at == site) {
+            let repaid = loan.1.min(returned);
+            loan.1 -= repaid;
+            returned -= repaid;
+            let lender = holder.party.lender.and_then(|id| Some((id, self.holders.get(&id)?)));
+            if let Some((lender, lending)) = lender {
+                let nominal = lending.needs.iter().filter_map(|need| need.capacity());
+                let nominal = nominal.filter(|&(at, _)| at == site).map(|(_, units)| units).sum();
+                self.limits.get_mut(site).put_back(lender, repaid, nominal);
+            }
+        }
+        holder.loans.retain(|&(_, units)| units > 0);
+        self.gained.insert(Need::Capacity { site, units }.site());
+    }
+}
+
+fn capacity_at(needs: &[Need], site: Slot) -> Option<usize> {
+    needs.iter().position(|need| need.capacity().is_some_and(|(at, _)| at == site))
+}
+
+/// Adds a capacity to `needs`; true if there was one at the same limit already.
+fn add(needs: &mut Vec<Need>, need: Need) -> bool {
+    let Some((site, more)) = need.capacity() else { return false };
+    match capacity_at(needs, site) {
+        Some(index) => {
+            if let Need::Capacity { units, .. } = &mut needs[index] {
+                *units += more;
+            }
+            true
+        }
+        None => {
+            needs.push(need);
+            false
+        }
+    }
+}
