@@ -90,6 +90,7 @@ impl Made {
             }
             "block until cancelled" => {
                 let _held = Counted(self.drops);
+                let _ = call.host.call("blocking", "").await;
                 while !call.cancel.is_requested() {
                     std::thread::yield_now();
                 }

@@ -131,14 +131,17 @@ pub fn ask_with(plugin: &PluginInstance, request: &str, host: Arc<dyn HostCalls>
     }
 }
 
-/// Waits until `request` is answered with `expected`.
+/// Waits until `request` is answered with `expected`; a test that never sees it hangs here, and
+/// says so after a minute of asking.
 #[track_caller]
 pub fn until(plugin: &PluginInstance, request: &str, expected: &str) {
-    for _ in 0..10_000 {
-        if ask(plugin, request) == expected {
-            return;
-        }
+    let begun = std::time::Instant::now();
+    while ask(plugin, request) != expected {
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(60),
+            "{request} never became {expected}, it is {}",
+            ask(plugin, request)
+        );
         std::thread::yield_now();
     }
-    panic!("{request} never became {expected}, it is {}", ask(plugin, request));
 }
