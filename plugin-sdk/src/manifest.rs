@@ -38,6 +38,9 @@ pub struct Manifest {
     /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
+    /// The names of the secrets that it asks its host for. Others are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 /// Something that may be asked of a workload.
@@ -67,6 +70,7 @@ impl Manifest {
             operations: Vec::new(),
             config_schema: Value::Null,
             throttle: Policy::default(),
+            secrets: Vec::new(),
         }
     }
 
@@ -81,6 +85,13 @@ impl Manifest {
     #[must_use]
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config_schema = schema;
+        self
+    }
+
+    /// Declares a secret that it asks its host for, by name.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>) -> Self {
+        self.secrets.push(name.into());
         self
     }
 
