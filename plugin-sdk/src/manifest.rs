@@ -41,6 +41,10 @@ pub struct Manifest {
     /// The names of the secrets that it asks its host for. Others are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Whether programs of the workload call by themselves: then the host asks for its
+    /// [`endpoints`](crate::Workload::endpoints).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress: bool,
 }
 
 /// Something that may be asked of a workload.
@@ -71,6 +75,7 @@ impl Manifest {
             config_schema: Value::Null,
             throttle: Policy::default(),
             secrets: Vec::new(),
+            ingress: false,
         }
     }
 
@@ -92,6 +97,13 @@ impl Manifest {
     #[must_use]
     pub fn secret(mut self, name: impl Into<String>) -> Self {
         self.secrets.push(name.into());
+        self
+    }
+
+    /// Says that programs of the workload call by themselves.
+    #[must_use]
+    pub fn ingress(mut self) -> Self {
+        self.ingress = true;
         self
     }
 
