@@ -44,4 +44,6 @@ pub(super) const STEPS: &[&str] = &["
         item, seq, id, kind, bytes, base, alias_of,
         strftime('%Y-%m-%d %H:%M:%f', taken_ms / 1000.0, 'unixepoch') AS taken
         FROM mercury_point;
+", "
+    ALTER TABLE mercury_take ADD COLUMN facts TEXT NOT NULL DEFAULT 'null';
 "];
