@@ -136,7 +136,8 @@ impl Host {
     /// The take may have been begun although the future was dropped; beginning it again is right.
     pub async fn take(&self, name: &str) -> Result<Take, Fault> {
         let begin = TakeBegin { name: name.to_owned() };
-        let TakeBegun { take: id, begun_at, finished, facts } = self.ask(call::TAKE_BEGIN, &begin).await?;
+        let TakeBegun { take: id, begun_at, finished, facts } =
+            self.ask(call::TAKE_BEGIN, &begin).await?;
         Ok(match finished {
             Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts, facts }),
             None => Take::Begun(OpenTake { host: self.clone(), id, begun_at }),
