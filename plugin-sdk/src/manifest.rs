@@ -40,8 +40,12 @@ pub struct Manifest {
     pub throttle: Policy,
     /// Whether a restore can stop inside what a point covers
     /// ([`RestoreRequest::until`](crate::RestoreRequest::until)).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restores_until: bool,
+    /// Whether programs of the workload call by themselves: then the host asks for its
+    /// [`endpoints`](crate::Workload::endpoints).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress: bool,
 }
 
 /// Something that may be asked of a workload.
@@ -72,6 +76,7 @@ impl Manifest {
             config_schema: Value::Null,
             throttle: Policy::default(),
             restores_until: false,
+            ingress: false,
         }
     }
 
@@ -93,6 +98,13 @@ impl Manifest {
     #[must_use]
     pub fn restores_until(mut self) -> Self {
         self.restores_until = true;
+        self
+    }
+
+    /// Says that programs of the workload call by themselves.
+    #[must_use]
+    pub fn ingress(mut self) -> Self {
+        self.ingress = true;
         self
     }
 
