@@ -41,6 +41,10 @@ pub struct Manifest {
     /// The names of the secrets that it asks its host for. Others are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Whether a restore can stop inside what a point covers
+    /// ([`RestoreRequest::until`](crate::RestoreRequest::until)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores_until: bool,
     /// Whether programs of the workload call by themselves: then the host asks for its
     /// [`endpoints`](crate::Workload::endpoints).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -75,6 +79,7 @@ impl Manifest {
             config_schema: Value::Null,
             throttle: Policy::default(),
             secrets: Vec::new(),
+            restores_until: false,
             ingress: false,
         }
     }
@@ -97,6 +102,13 @@ impl Manifest {
     #[must_use]
     pub fn secret(mut self, name: impl Into<String>) -> Self {
         self.secrets.push(name.into());
+        self
+    }
+
+    /// Offers restores that stop inside what a point covers.
+    #[must_use]
+    pub fn restores_until(mut self) -> Self {
+        self.restores_until = true;
         self
     }
 
