@@ -36,6 +36,7 @@
 //! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
 //! | give it an archive | [`KeySource`], [`Key`] |
 //! | give it plugins | [`Plugin`], [`Trust`], [`SigningKey`], [`PluginLock`] |
+//! | give plugins their secrets | [`SecretStore`], [`SecretDirectory`], [`MemorySecrets`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
 //! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
@@ -53,6 +54,7 @@ mod events;
 mod key;
 mod operation;
 mod plugins;
+mod secrets;
 
 pub use archive::Key;
 pub use engine::{BackupRequest, Engine, EngineBuilder, Operation, RestoreTo, Shutdown};
@@ -62,10 +64,12 @@ pub use fsm_core::{Class, Fault, Graph, Progress, RunId, Timestamp};
 pub use key::KeySource;
 pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until,
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Secret, Until,
+    async_trait,
     host::{PluginLock, SigningKey, Trust},
 };
 pub use plugins::Plugin;
+pub use secrets::{MemorySecrets, SecretDirectory, SecretStore};
 
 /// The examples in the README compile.
 #[cfg(doctest)]

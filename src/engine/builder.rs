@@ -24,7 +24,8 @@ use super::{
     state_dir::StateDir,
 };
 use crate::{
-    Error, ErrorKind, KeySource, Plugin, catalog::Catalog, events::Event, plugins::calls::Services,
+    Error, ErrorKind, KeySource, Plugin, SecretStore, catalog::Catalog, events::Event,
+    plugins::calls::Services,
 };
 
 /// Streams that are open at once on the node, unless the embedder says otherwise.
@@ -42,6 +43,7 @@ pub struct EngineBuilder {
     plugins: Vec<Plugin>,
     streams: u32,
     bytes_per_second: Option<NonZeroU64>,
+    secrets: Option<Arc<dyn SecretStore>>,
 }
 
 enum ArchiveFrom {
@@ -57,6 +59,7 @@ impl EngineBuilder {
             plugins: Vec::new(),
             streams: STREAMS,
             bytes_per_second: None,
+            secrets: None,
         }
     }
 
@@ -82,6 +85,13 @@ impl EngineBuilder {
     /// Adds a plugin.
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
+        self
+    }
+
+    /// Where the secrets of plugins are kept. Without it a plugin that asks for one is told that
+    /// there is none.
+    pub fn secrets(mut self, store: impl SecretStore) -> Self {
+        self.secrets = Some(Arc::new(store));
         self
     }
 
@@ -139,6 +149,7 @@ impl EngineBuilder {
             environment: Arc::new(environment.clone()),
             events: broadcast::Sender::new(EVENTS),
             tokio,
+            vaults: Mutex::default(),
             runs: Mutex::default(),
             steps: Arc::default(),
         });
@@ -149,9 +160,10 @@ impl EngineBuilder {
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
         let mut workloads = BTreeMap::new();
         for plugin in self.plugins {
-            let opened = plugin.open()?;
+            let opened = plugin.open(self.secrets.as_ref())?;
             for workload in opened {
                 let name = workload.name().to_owned();
+                services.confide(&name, Arc::clone(workload.vault()));
                 admission.register(&name, policy(&workload.manifest().throttle).compile()?)?;
                 for machine in workload.machines(&services).await? {
                     runtime.register(machine, workload.origin())?;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::CallSpan;
+use super::redact::{Discreet, Redactor};
 use crate::abi::{
     AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, PluginRoot_Ref, Reply, Requested,
     TaskFault, host_handle,
@@ -21,17 +22,26 @@ pub struct PluginInstance(Arc<Inner>);
 struct Inner {
     root: PluginRoot_Ref,
     instance: AbiInstance,
+    redactor: Arc<Redactor>,
 }
 
 impl PluginInstance {
-    pub(super) fn new(root: PluginRoot_Ref, instance: AbiInstance) -> Self {
-        Self(Arc::new(Inner { root, instance }))
+    /// An instance whose words go through `redactor`.
+    pub(super) fn new(
+        root: PluginRoot_Ref,
+        instance: AbiInstance,
+        redactor: Arc<Redactor>,
+    ) -> Self {
+        Self(Arc::new(Inner { root, instance, redactor }))
     }
 
     /// Starts a request; `host` answers what the plugin asks for in its course.
     ///
-    /// What the plugin logs meanwhile belongs to the current span.
+    /// What the plugin logs meanwhile belongs to the current span. A secret that the host gives it
+    /// is kept out of its log, its faults and its answers from then on.
     pub fn start(&self, request: impl Into<Bytes>, host: Arc<dyn HostCalls>) -> Task {
+        let redactor = Arc::clone(&self.0.redactor);
+        let host = Arc::new(Discreet::new(host, Arc::clone(&redactor)));
         let revoked = Cancellation::new();
         let span = CallSpan::new();
         let call = AbiCall {
@@ -47,6 +57,7 @@ impl PluginInstance {
             ended: Ended { revoked, span: Some(span) },
             heard: Some(asked.requested()),
             asked,
+            redactor,
             _instance: self.clone(),
         }
     }
@@ -73,6 +84,7 @@ pub struct Task {
     ended: Ended,
     asked: Cancellation,
     heard: Option<Requested>,
+    redactor: Arc<Redactor>,
     _instance: PluginInstance,
 }
 
@@ -119,7 +131,7 @@ impl Future for Task {
             this.heard = None;
             this.ended.end();
         }
-        answer
+        answer.map(|answer| this.redactor.answer(answer))
     }
 }
 

@@ -31,6 +31,7 @@ mod no_calls;
 mod open;
 mod place;
 mod pool;
+mod redact;
 mod sidecar;
 mod signature;
 mod trust;
