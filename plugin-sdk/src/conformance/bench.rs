@@ -274,6 +274,10 @@ impl Bench {
         self.stage()?.seed().map_err(|error| format!("the fixture cannot seed: {error}"))
     }
 
+    pub(super) fn settle(&self) -> Result<(), String> {
+        self.stage()?.settle().map_err(|error| format!("the fixture cannot settle: {error}"))
+    }
+
     pub(super) fn mutate(&self) -> Result<(), String> {
         self.stage()?.mutate().map_err(|error| format!("the fixture cannot mutate: {error}"))
     }

@@ -33,6 +33,17 @@ pub trait Fixture {
     /// Why it could not be made; ends the kit's work.
     fn seed(&mut self) -> Result<(), FixtureError>;
 
+    /// Waits until the item counts as old: where times are all that tells whether it has changed,
+    /// what was written a moment ago cannot be told from what is written now. Does nothing by
+    /// default.
+    ///
+    /// # Errors
+    ///
+    /// Why it never will.
+    fn settle(&mut self) -> Result<(), FixtureError> {
+        Ok(())
+    }
+
     /// Changes the item's content, by as little as must not be missed.
     ///
     /// # Errors

@@ -78,6 +78,7 @@ fn discovered(bench: &Bench) -> Finding {
 /// An archive that holds a full point of the item as it is now.
 fn after_full(bench: &Bench) -> Result<MemoryArchive, String> {
     bench.seed()?;
+    bench.settle()?;
     let archive = MemoryArchive::new();
     let task = Task::new("first", Disturbance::Nothing);
     completed(&bench.back_up(PointKind::Full, &archive, task)?)?;
@@ -98,7 +99,10 @@ fn unchanged(bench: &Bench, baseline: &Baseline) -> Result<String, String> {
                 false => Err(format!("it skips for the sake of {unchanged_since}, which is no point")),
             }
         }
-        Decision::Run(_) => Err("it backs up an item that has not changed".to_owned()),
+        Decision::Run(plan) => {
+            let reason = plan.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            Err(format!("it backs up an item that has not changed{reason}"))
+        }
     }
 }
 
