@@ -5,9 +5,7 @@ mod broken;
 
 use std::path::PathBuf;
 
-use plugin_sdk::{
-    Context, Host, Machine, PointNotes, Seal, Sealed, State, Step, Take, check, go,
-};
+use plugin_sdk::{Context, Host, Machine, PointNotes, Seal, Sealed, State, Step, Take, check, go};
 use serde::{Deserialize, Serialize};
 
 /// send → seal → sealed.

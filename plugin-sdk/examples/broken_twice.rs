@@ -8,9 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use plugin_sdk::{
-    Context, Host, Machine, PointNotes, Seal, Sealed, State, Step, Take, check, go,
-};
+use plugin_sdk::{Context, Host, Machine, PointNotes, Seal, Sealed, State, Step, Take, check, go};
 use serde::{Deserialize, Serialize};
 
 /// send → seal → sealed.

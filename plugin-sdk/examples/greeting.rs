@@ -57,7 +57,10 @@ impl Workload for Greeting {
 
     async fn restore(&self, request: &RestoreRequest) -> Result<RunPlan, Fault> {
         let [point] = &request.chain[..] else {
-            return Err(Fault::permanent("greeting.chain", "a greeting is restored from one point"));
+            return Err(Fault::permanent(
+                "greeting.chain",
+                "a greeting is restored from one point",
+            ));
         };
         let path = request.target.clone().unwrap_or_else(|| request.item.name().to_owned());
         let (point, overwrite) = (point.id.clone(), request.overwrite);

@@ -5,6 +5,7 @@
 #[path = "conformance/files.rs"]
 mod files;
 #[path = "../examples/greeting.rs"]
+#[allow(unreachable_pub, reason = "it is a library of its own, too")]
 mod greeting;
 
 use std::path::PathBuf;
@@ -57,8 +58,7 @@ fn a_plugin_that_is_right_passes_linked_and_loaded() {
 /// What of the broken plugin `name` the kit finds broken.
 #[track_caller]
 fn check_broken(name: &str, workload: &'static str, expected: &[(Group, &str, &str)]) {
-    let report =
-        Kit::new(Subject::library(library(name))).fixture(Files::new(workload)).run();
+    let report = Kit::new(Subject::library(library(name))).fixture(Files::new(workload)).run();
     println!("{report}");
     assert_eq!(report.exit_code(), 1);
     let broken: Vec<&Check> = report.broken().collect();

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use fsm_core::{Fault, RunId, Timestamp};
+use serde_json::Value;
 
 use crate::{
     ItemId, PointId, PointMeta, Receipt, StreamInfo, TakeId,
@@ -37,6 +38,7 @@ struct TakeRow {
     id: TakeId,
     begun_at: Timestamp,
     finished: Option<Vec<Receipt>>,
+    facts: Value,
 }
 
 /// A sealed point with its bytes.
@@ -128,22 +130,24 @@ impl MemoryArchive {
                 take: row.id.clone(),
                 begun_at: row.begun_at,
                 finished: row.finished.clone(),
+                facts: row.facts.clone(),
             };
             kept.found_again += 1;
             return begun;
         }
         let attempt = kept.takes.iter().filter(same).count() + 1;
         let id = TakeId::new(format!("{run}.{name}.{attempt}"));
-        let row = TakeRow { run: run.clone(), name, id, begun_at: now, finished: None };
-        let begun = TakeBegun { take: row.id.clone(), begun_at: now, finished: None };
-        kept.takes.push(row);
+        let begun =
+            TakeBegun { take: id.clone(), begun_at: now, finished: None, facts: Value::Null };
+        let (run, facts) = (run.clone(), Value::Null);
+        kept.takes.push(TakeRow { run, name, id, begun_at: now, finished: None, facts });
         begun
     }
 
-    pub(super) fn finish(&self, take: &TakeId, receipts: &[Receipt]) {
+    pub(super) fn finish(&self, take: &TakeId, receipts: &[Receipt], facts: Value) {
         let mut kept = self.kept();
         if let Some(row) = kept.takes.iter_mut().find(|row| row.id == *take) {
-            row.finished = Some(receipts.to_vec());
+            (row.finished, row.facts) = (Some(receipts.to_vec()), facts);
         }
     }
 
@@ -175,9 +179,10 @@ impl MemoryArchive {
         }
         let mut streams = BTreeMap::new();
         for Receipt { take, stream, .. } in &seal.receipts {
-            let held = kept.held.get(&(take.clone(), stream.clone())).cloned().ok_or_else(|| {
-                Fault::bug("seal.hold", format!("stream `{stream}` of take {take} is not held"))
-            })?;
+            let held =
+                kept.held.get(&(take.clone(), stream.clone())).cloned().ok_or_else(|| {
+                    Fault::bug("seal.hold", format!("stream `{stream}` of take {take} is not held"))
+                })?;
             if streams.insert(stream.clone(), held).is_some() {
                 let message = format!("two streams of the point have the name `{stream}`");
                 return Err(Fault::bug("seal.twice", message));

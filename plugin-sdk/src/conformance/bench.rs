@@ -18,7 +18,7 @@ use super::{
     fixture::Fixture,
     kit::Kit,
     patience::within,
-    play::{Disturbance, Play, Played, Script, faults},
+    play::{Disturbance, Meanwhile, Play, Played, Script, faults},
     report::{Check, Grade, Group, Report, Verdict},
     streams::Shape,
     subject::Subject,
@@ -82,7 +82,7 @@ pub(super) struct Task<'t> {
     pub(super) operation: &'t str,
     pub(super) disturbance: Disturbance,
     pub(super) shape: Shape,
-    pub(super) meanwhile: Option<&'t dyn Fn(&PluginInstance) -> Result<(), String>>,
+    pub(super) meanwhile: Option<Meanwhile<'t>>,
     /// The instance that does it; a new one for each process by default.
     pub(super) plugin: Option<PluginInstance>,
 }
@@ -341,8 +341,12 @@ impl Bench {
     ) -> Result<Played, String> {
         let item = self.item()?;
         let (points, plugin) = (archive.metas(), self.instance()?);
-        let plan =
-            Request::Plan { item: item.clone(), points: points.clone(), target: point.clone() };
+        let plan = Request::Plan {
+            item: item.clone(),
+            points: points.clone(),
+            target: point.clone(),
+            until: None,
+        };
         let ids: Vec<PointId> =
             self.ask(&plugin, &plan).map_err(|fault| format!("it does not plan: {fault}"))?;
         let chain = ids.iter().map(|id| {

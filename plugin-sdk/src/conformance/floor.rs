@@ -206,7 +206,7 @@ impl Floor {
         begun
     }
 
-    fn take_finish(&self, finish: &TakeFinish) -> Result<Vec<Receipt>, Fault> {
+    fn take_finish(&self, finish: TakeFinish) -> Result<Vec<Receipt>, Fault> {
         let mut state = self.state();
         let take = state.open.get(&finish.take).ok_or_else(|| unknown(&finish.take))?;
         if take.finished.len() != take.opened.len() {
@@ -214,7 +214,7 @@ impl Floor {
             return Err(Fault::retryable("take.unfinished", message));
         }
         let finished = take.finished.clone();
-        self.archive.finish(&finish.take, &finished);
+        self.archive.finish(&finish.take, &finished, finish.facts);
         state.open.remove(&finish.take);
         Ok(finished)
     }
@@ -291,7 +291,8 @@ impl Drop for StepCalls {
 
 impl StepCalls {
     fn serve(&self, op: &str, body: Bytes) -> BoxFuture<'static, Result<Reply, Fault>> {
-        let (floor, run, port) = (Arc::clone(&self.floor), self.run.clone(), Arc::clone(&self.port));
+        let (floor, run, port) =
+            (Arc::clone(&self.floor), self.run.clone(), Arc::clone(&self.port));
         let op = op.to_owned();
         Box::pin(async move {
             if op == call::EFFECT_INTENT {
@@ -302,7 +303,7 @@ impl StepCalls {
             }
             let work = || match op.as_str() {
                 call::TAKE_BEGIN => document(&floor.take_begin(&run, message::decode(&body)?)),
-                call::TAKE_FINISH => document(&floor.take_finish(&message::decode(&body)?)?),
+                call::TAKE_FINISH => document(&floor.take_finish(message::decode(&body)?)?),
                 call::STREAM_OPEN => {
                     Ok(document(&())?.with(floor.stream_open(&run, message::decode(&body)?)?))
                 }
@@ -310,6 +311,9 @@ impl StepCalls {
                     Ok(document(&())?.with(floor.source_open(&run, &message::decode(&body)?)?))
                 }
                 call::SEAL => document(&floor.seal(&run, message::decode(&body)?)?),
+                call::INGRESS_CALL | call::INGRESS_NEXT => {
+                    Err(Fault::permanent("call.lost", "nobody calls the conformance kit"))
+                }
                 unknown => {
                     let message = format!("this host does not serve `{unknown}`");
                     Err(Fault::permanent("host.unknown_call", message))

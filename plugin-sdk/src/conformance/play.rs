@@ -34,6 +34,9 @@ const MOVES_MAX: usize = 10_000;
 /// How long a play may take in all, whatever it is that takes so long.
 const PLAY_AT_MOST: Duration = Duration::from_secs(120);
 
+/// Something that is done while a step waits for its host, by the same instance.
+pub(super) type Meanwhile<'s> = &'s dyn Fn(&PluginInstance) -> Result<(), String>;
+
 /// What is played.
 pub(super) struct Script<'s> {
     /// The plugin's graphs, as it gave them.
@@ -51,7 +54,7 @@ pub(super) struct Script<'s> {
     /// How long a step may be at work without a word.
     pub(super) patience: Duration,
     /// What is done meanwhile, where the disturbance says so.
-    pub(super) meanwhile: Option<&'s dyn Fn(&PluginInstance) -> Result<(), String>>,
+    pub(super) meanwhile: Option<Meanwhile<'s>>,
 }
 
 /// What goes wrong in a play.

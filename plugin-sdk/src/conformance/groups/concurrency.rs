@@ -9,6 +9,7 @@ use crate::{
         archive::MemoryArchive,
         bench::{Baseline, Bench, Finding, Task, completed},
         desk::Blow,
+        play::Meanwhile,
     },
     host::PluginInstance,
     message::Request,
@@ -140,7 +141,7 @@ fn meet(
     bench: &Bench,
     baseline: &Baseline,
     call: usize,
-    meanwhile: &dyn Fn(&PluginInstance) -> Result<(), String>,
+    meanwhile: Meanwhile<'_>,
 ) -> Result<(), String> {
     let task = Task { meanwhile: Some(meanwhile), ..Task::new("outer", at(call, Blow::Meet)) };
     let played = sound::backup(bench, baseline, task)?;

@@ -6,7 +6,7 @@ use fsm_core::{Data, Fault, RunId, StepCall, StepKind};
 use serde_json::{Value, json};
 
 use crate::{
-    ItemId, OperationId, PointId, PointKind, RestoreRequest, Wanted,
+    IncomingCall, ItemId, OperationId, Peer, PointId, PointKind, RestoreRequest, Wanted,
     abi::TaskFault,
     conformance::{bench::Bench, patience::within},
     host::{InitError, NoCalls, PluginInstance},
@@ -67,11 +67,14 @@ fn documents(bench: &Bench) -> Result<Vec<Value>, String> {
     let wanted = Wanted::new(operation.clone(), PointKind::Full);
     let restore = RestoreRequest::new(operation.clone(), item.clone(), Vec::new());
     let target = PointId::new("none");
+    let caller = IncomingCall::new(operation.clone(), "none", Peer::new(1, 1, 1), "fuzz");
     let mut requests = vec![
         Request::Discover { workload: workload.clone() },
         Request::Machines { workload: workload.clone() },
         Request::Decide { item: item.clone(), wanted, points: Vec::new() },
-        Request::Plan { item: item.clone(), points: Vec::new(), target },
+        Request::Plan { item: item.clone(), points: Vec::new(), target, until: None },
+        Request::Endpoints { workload: workload.clone() },
+        Request::Route { workload: workload.clone(), call: caller },
         Request::Restore { restore },
     ];
     for graph in &plugin.graphs {
@@ -136,7 +139,9 @@ fn unknown_fields(bench: &Bench) -> Result<String, String> {
         let rich = kind(send(bench, &plugin, richer.to_string().into_bytes())?);
         if plain != rich {
             let request = &document["body"]["request"];
-            return Err(format!("{request} with a field that it does not know: {rich}, not {plain}"));
+            return Err(format!(
+                "{request} with a field that it does not know: {rich}, not {plain}"
+            ));
         }
     }
     Ok(format!("{}, answered all the same", counted(documents.len(), "request")))
@@ -247,7 +252,11 @@ fn paths(document: &Value) -> Vec<String> {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    walk(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+                    walk(
+                        value,
+                        &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")),
+                        found,
+                    );
                 }
             }
             Value::Array(values) => {

@@ -100,7 +100,9 @@ fn secrets(bench: &Bench) -> (Finding, Finding) {
         None => Finding::NotTried("others have this process's log".to_owned()),
         Some(lines) => match bench.log.found().first() {
             None => Finding::Holds(format!("{lines} records")),
-            Some(line) => Finding::Broken(format!("a secret is in the log: {}", masked(line, &secrets))),
+            Some(line) => {
+                Finding::Broken(format!("a secret is in the log: {}", masked(line, &secrets)))
+            }
         },
     };
     let written = match bench.written_down(&secrets) {

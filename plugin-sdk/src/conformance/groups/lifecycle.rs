@@ -44,7 +44,11 @@ fn survives(
         Ok(end) if end.state == state => Ok(()),
         Ok(end) => {
             let why = end.fault.map_or_else(String::new, |fault| format!(" ({fault})"));
-            Err(format!("{} {told}: it ended in `{}`{why}, not in `{state}`", run.as_str(), end.state))
+            Err(format!(
+                "{} {told}: it ended in `{}`{why}, not in `{state}`",
+                run.as_str(),
+                end.state
+            ))
         }
         Err(why) => Err(format!("{} {told}: {why}", run.as_str())),
     }

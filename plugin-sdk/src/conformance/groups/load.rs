@@ -32,9 +32,10 @@ pub(super) fn check(bench: &mut Bench) {
     };
     bench.must("manifest", Ok(summary(&manifest)));
     let wanted = bench.item().ok().map(|item| item.workload().to_owned());
-    let found = manifest.workloads.iter().find(|workload| {
-        wanted.as_ref().is_none_or(|wanted| *wanted == workload.workload)
-    });
+    let found = manifest
+        .workloads
+        .iter()
+        .find(|workload| wanted.as_ref().is_none_or(|wanted| *wanted == workload.workload));
     let Some(workload) = found.cloned() else {
         let why = format!("there is no workload `{}` in it", wanted.unwrap_or_default());
         return bench.must("workload", Finding::Broken(why));
@@ -88,7 +89,9 @@ fn manifest(library: &Library) -> Result<PluginManifest, String> {
             return Err(format!("`{name}` is no name of a workload"));
         }
         if workload.plugin.is_empty() || workload.version.is_empty() {
-            return Err(format!("workload `{name}` does not say of which plugin and version it is"));
+            return Err(format!(
+                "workload `{name}` does not say of which plugin and version it is"
+            ));
         }
         let same = manifest.workloads.iter().filter(|other| other.workload == *name).count();
         if same > 1 {
@@ -146,7 +149,8 @@ fn undoes(graphs: &[Graph]) -> Result<String, String> {
         let failing = ends(graph, |ending| ending == Ending::Failed);
         let stopping = ends(graph, |ending| ending == Ending::Cancelled);
         if failing != stopping {
-            let (has, lacks) = if failing { ("failed", "cancelled") } else { ("cancelled", "failed") };
+            let (has, lacks) =
+                if failing { ("failed", "cancelled") } else { ("cancelled", "failed") };
             return Err(format!(
                 "`{}` has an end for runs that {has}, and none for those that {lacks}",
                 graph.machine

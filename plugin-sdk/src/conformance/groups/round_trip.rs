@@ -23,7 +23,10 @@ pub(super) fn check(bench: &mut Bench) {
     };
     let bytes: usize = baseline.point.streams.values().map(bytes::Bytes::len).sum();
     let streams = super::counted(baseline.point.streams.len(), "stream");
-    bench.must("full", Ok(format!("{streams} of {bytes} bytes, ended in `{}`", baseline.backup.state)));
+    bench.must(
+        "full",
+        Ok(format!("{streams} of {bytes} bytes, ended in `{}`", baseline.backup.state)),
+    );
     let discovered = discovered(bench);
     bench.should("discover", discovered);
     let (unchanged, changed) = (unchanged(bench, &baseline), changed(bench, &baseline));
@@ -31,13 +34,18 @@ pub(super) fn check(bench: &mut Bench) {
     bench.must("never_skips_changed", changed);
     if baseline.restore.is_none() {
         let why = || Finding::NotTried("restores are not offered".to_owned());
-        return ["restore", "second_backup", "older_point"].map(|name| bench.must(name, why())).into_iter().collect();
+        return ["restore", "second_backup", "older_point"]
+            .map(|name| bench.must(name, why()))
+            .into_iter()
+            .collect();
     }
     bench.must("restore", Ok("what was wiped is back, and equal".to_owned()));
     for kind in [PointKind::Full, PointKind::Differential, PointKind::Log] {
-        if kind != PointKind::Full && !bench.plugin().is_ok_and(|plugin| {
-            plugin.workload.operations.contains(&Operation::Backup(kind))
-        }) {
+        if kind != PointKind::Full
+            && !bench
+                .plugin()
+                .is_ok_and(|plugin| plugin.workload.operations.contains(&Operation::Backup(kind)))
+        {
             continue;
         }
         let found = second(bench, &baseline, kind);
@@ -60,8 +68,7 @@ fn discovered(bench: &Bench) -> Finding {
     let find = || {
         bench.seed()?;
         let item = bench.item()?;
-        let request =
-            crate::message::Request::Discover { workload: item.workload().to_owned() };
+        let request = crate::message::Request::Discover { workload: item.workload().to_owned() };
         let items: Vec<crate::Item> =
             bench.ask(&bench.instance()?, &request).map_err(|fault| fault.to_string())?;
         if let Some(stray) = items.iter().find(|found| found.id.workload() != item.workload()) {
@@ -96,7 +103,9 @@ fn unchanged(bench: &Bench, baseline: &Baseline) -> Result<String, String> {
             let known = archive.metas().iter().any(|point| point.id == unchanged_since);
             match known {
                 true => Ok(format!("skipped: {reason}")),
-                false => Err(format!("it skips for the sake of {unchanged_since}, which is no point")),
+                false => {
+                    Err(format!("it skips for the sake of {unchanged_since}, which is no point"))
+                }
             }
         }
         Decision::Run(plan) => {
@@ -133,7 +142,8 @@ fn second(bench: &Bench, baseline: &Baseline, kind: PointKind) -> Result<String,
     completed(&played)?;
     let points = archive.points();
     let point = points.last().filter(|_| points.len() == 2);
-    let point = point.ok_or_else(|| format!("there are {} points after two backups", points.len()))?;
+    let point =
+        point.ok_or_else(|| format!("there are {} points after two backups", points.len()))?;
     if point.meta.kind != kind {
         return Err(format!("a {kind} backup was wanted, and a {} point made", point.meta.kind));
     }
@@ -182,7 +192,9 @@ fn refuses(bench: &Bench, baseline: &Baseline) -> Result<String, String> {
             sound(bench, &played)?;
             let end = played.end.as_ref().map_err(Clone::clone)?;
             if end.ending == Ending::Completed {
-                return Err("it claims to have restored over an item that it must not replace".to_owned());
+                return Err(
+                    "it claims to have restored over an item that it must not replace".to_owned()
+                );
             }
             format!("the run ended {} in `{}`", end.ending.as_str(), end.state)
         }
@@ -224,8 +236,7 @@ fn elsewhere(bench: &Bench, baseline: &Baseline) -> Finding {
         let archive = baseline.archive.branch();
         let task = Task::new("beside", Disturbance::Nothing);
         let id = &baseline.point.meta.id;
-        let played =
-            bench.restore(id, Some(target.clone()), Overwrite::Refuse, &archive, task)?;
+        let played = bench.restore(id, Some(target.clone()), Overwrite::Refuse, &archive, task)?;
         sound(bench, &played)?;
         completed(&played)?;
         if bench.digest()? != here {

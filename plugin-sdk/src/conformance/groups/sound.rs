@@ -7,7 +7,7 @@ use crate::{
     conformance::{
         archive::{MemoryArchive, StoredPoint},
         bench::{Baseline, Bench, Rehearsal, Task, completed},
-        desk::Blow,
+        desk::{Blow, Crossing},
         play::{Disturbance, Played},
     },
 };
@@ -52,11 +52,7 @@ impl Run {
 }
 
 /// Plays a full backup of the seeded item.
-pub(super) fn backup(
-    bench: &Bench,
-    baseline: &Baseline,
-    task: Task<'_>,
-) -> Result<Played, String> {
+pub(super) fn backup(bench: &Bench, baseline: &Baseline, task: Task<'_>) -> Result<Played, String> {
     bench.seed()?;
     let archive = MemoryArchive::new();
     let played = bench.back_up(PointKind::Full, &archive, task)?;
@@ -151,7 +147,7 @@ pub(super) fn sound(bench: &Bench, played: &Played) -> Result<(), String> {
                 Ok(end) => format!("the run ended {} in `{}`", end.ending.as_str(), end.state),
                 Err(why) => why.clone(),
             };
-            return Err(format!("{left} is left ({how})"));
+            Err(format!("{left} is left ({how})"))
         }
         None => played.end.as_ref().map(drop).map_err(Clone::clone),
     }
@@ -161,17 +157,12 @@ pub(super) fn sound(bench: &Bench, played: &Played) -> Result<(), String> {
 /// and the last, and of the others an even sample, up to `at_most` in all.
 pub(super) fn places(rehearsal: &Rehearsal, at_most: usize) -> Vec<usize> {
     let crossings = &rehearsal.crossings;
-    let mut chosen: Vec<usize> = Vec::new();
-    for (place, crossing) in crossings.iter().enumerate() {
-        let same = |other: &&usize| crossings[**other] == *crossing;
-        let before = crossings[..place].iter().filter(|other| *other == crossing).count();
-        let is_last = !crossings[place + 1..].contains(crossing);
-        if before < 2 || is_last {
-            chosen.push(place);
-        }
-        debug_assert!(before < 2 || chosen.iter().any(|other| same(&other)));
-    }
-    let others: Vec<_> = (0..crossings.len()).filter(|place| !chosen.contains(place)).collect();
+    let is_chosen = |place: &usize| {
+        let (before, rest) = crossings.split_at(*place);
+        let same = |other: &&Crossing| **other == rest[0];
+        before.iter().filter(same).count() < 2 || !rest[1..].contains(&rest[0])
+    };
+    let (mut chosen, others): (Vec<usize>, Vec<usize>) = (0..crossings.len()).partition(is_chosen);
     let room = at_most.saturating_sub(chosen.len()).min(others.len());
     chosen.extend((0..room).map(|part| others[part * others.len() / room]));
     chosen.sort_unstable();
@@ -194,4 +185,28 @@ pub(super) fn delivers_cancel(graphs: &[Graph], machine_state: &str) -> bool {
 /// The disturbance of call `call` by `blow`.
 pub(super) fn at(call: usize, blow: Blow) -> Disturbance {
     Disturbance::Call(call, blow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One letter is one call.
+    #[track_caller]
+    fn check(calls: &str, at_most: usize, expected: &[usize]) {
+        let crossing =
+            |op: char| Crossing { op: op.to_string(), state: "state".to_owned(), step: 1 };
+        let crossings = calls.chars().map(crossing).collect();
+        let rehearsal = Rehearsal { crossings, writes: 0, state: String::new() };
+        assert_eq!(places(&rehearsal, at_most), expected, "{calls}");
+    }
+
+    #[test]
+    fn each_kind_of_call_is_disturbed_at_its_beginning_and_at_its_end() {
+        check("", 9, &[]);
+        check("abab", 1, &[1, 2, 3, 4]);
+        check("abbbbbbbbc", 5, &[1, 2, 3, 9, 10]);
+        check("abbbbbbbbc", 7, &[1, 2, 3, 4, 6, 9, 10]);
+        check("abbbbbbbbc", 99, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    }
 }

@@ -74,6 +74,9 @@ fn lends(bench: &Bench, baseline: &Baseline) -> Result<String, String> {
     }
     match foreign {
         0 => Ok(format!("{}, none copied", counted(lent, "chunk"))),
-        _ => Err(format!("{foreign} of {} lie in memory of its own", counted(lent + foreign, "chunk"))),
+        _ => Err(format!(
+            "{foreign} of {} lie in memory of its own",
+            counted(lent + foreign, "chunk")
+        )),
     }
 }
