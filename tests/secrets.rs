@@ -166,7 +166,10 @@ async fn a_secret_leaves_no_trace_whatever_its_plugin_does_with_it() {
     }
     // So that the search is known to find something: what stands there instead of it.
     assert!(!holding(&world.path("state"), "no login as sa:***").is_empty());
-    assert!(log.contains("with ***") && log.contains(r#"\"password\":\"***\""#), "the plugin's record");
+    assert!(
+        log.contains("with ***") && log.contains(r#"\"password\":\"***\""#),
+        "the plugin's record"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
