@@ -14,6 +14,10 @@
 //! **Promise.** A file that is no plugin, or one of another version, is refused before any of its
 //! code runs, with one line that names the file and what to do. A loaded library is never unloaded.
 //! Dropping a [`Task`] ends its request: from then on the plugin's calls are refused.
+//!
+//! **A plugin that does not do its part.** A request that does not end when asked is given a time
+//! of grace and then abandoned ([`Task::stoppable`]). A function of the plugin that does not return
+//! holds the thread that called it; a [`Watch`] knows which ones, and since when.
 
 mod channel;
 mod elf;
@@ -23,7 +27,9 @@ mod library;
 mod log;
 mod open;
 mod pool;
+mod stop;
 mod trust;
+mod watch;
 
 pub use crate::abi::{HostCalls, HostSink, HostSource};
 pub use channel::{ChannelSink, ChannelStats, ChunkReceiver};
@@ -31,4 +37,6 @@ pub use error::{InitError, LoadError, LoadErrorKind};
 pub use instance::{Canceller, PluginInstance, Task};
 pub use library::Library;
 pub use pool::{BufferPool, PoolStats};
+pub use stop::{Ended, Stoppable};
 pub use trust::Trust;
+pub use watch::{OpenCall, Watch, Watched};
