@@ -112,10 +112,11 @@ impl Instance for Plugin {
 }
 
 async fn serve(workloads: &Opened, call: Call) -> Result<Bytes, Fault> {
-    let request: Request = message::decode(&call.request)?;
+    let request = Request::decode(&call.request)?;
     let workload = match &request {
         Request::Discover { workload }
         | Request::Machines { workload }
+        | Request::Route { workload, .. }
         | Request::Migrate { workload, .. } => workload,
         Request::Decide { item, .. } | Request::Plan { item, .. } | Request::Step { item, .. } => {
             item.workload()
@@ -161,6 +162,7 @@ impl<W: Workload> Serve for Served<W> {
             }
             Request::Plan { points, target, .. } => reply(&workload.plan(&points, &target)?),
             Request::Restore { restore } => reply(&workload.restore(&restore).await?),
+            Request::Route { arrival, runs, .. } => reply(&workload.route(&arrival, &runs)?),
             Request::Machines { .. } => reply(&self.machines.graphs()),
             Request::Migrate { machine, from, state, data, .. } => {
                 let found = self.machines.get(&machine);

@@ -78,6 +78,7 @@
 //! | --- | --- |
 //! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
+//! | take work that its system starts | [`Workload::route`], [`Arrival`], [`Route`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
@@ -97,6 +98,7 @@ mod manifest;
 pub mod message;
 mod plan;
 mod point;
+mod route;
 mod seal;
 mod services;
 mod take;
@@ -114,6 +116,7 @@ pub use fsm_core::{
 pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
+pub use route::{ActiveRun, Arrival, NewWork, Peer, Route};
 pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;

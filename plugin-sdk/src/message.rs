@@ -9,7 +9,7 @@ use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt, RestoreRequest,
+    ActiveRun, Arrival, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt, RestoreRequest,
     TakeId, Wanted,
 };
 
@@ -53,6 +53,15 @@ pub enum Request {
         /// What is wanted.
         restore: RestoreRequest,
     },
+    /// [`Workload::route`](crate::Workload::route); the reply is a route.
+    Route {
+        /// Which workload.
+        workload: String,
+        /// Who has arrived.
+        arrival: Arrival,
+        /// The runs of the workload that are under way.
+        runs: Vec<ActiveRun>,
+    },
     /// The graphs of [`Workload::machines`](crate::Workload::machines).
     Machines {
         /// Which workload.
@@ -81,6 +90,33 @@ pub enum Request {
         data: Data,
     },
 }
+
+impl Request {
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`]; and a [`Permanent`](fsm_core::Class::Permanent) fault with code
+    /// `request.unknown` if it is none that this version knows, which tells a newer host to do
+    /// without.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Named {
+            request: String,
+        }
+        decode(bytes).map_err(|fault| match decode::<Named>(bytes) {
+            Ok(Named { request }) if !KNOWN.contains(&&*request) => {
+                let message = format!("this plugin's SDK knows no request `{request}`");
+                Fault::permanent("request.unknown", message)
+            }
+            _ => fault,
+        })
+    }
+}
+
+/// The names of the requests, as they are written.
+const KNOWN: [&str; 8] =
+    ["discover", "decide", "plan", "restore", "route", "machines", "step", "migrate"];
 
 /// A state translated to the machine's present version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -228,6 +264,10 @@ pub fn encode_fault(fault: &Fault) -> Bytes {
 }
 
 /// Reads a reply's error document; whatever it is, the answer is a fault.
+///
+/// What a peer of another version leaves out is as if it had not been said. A class that this
+/// version does not know reads as [`Permanent`](fsm_core::Class::Permanent): nobody tries again for
+/// a reason that nobody here understands.
 pub fn decode_fault(bytes: &[u8]) -> Fault {
     decode(bytes).unwrap_or_else(|fault| fault)
 }

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Decision, Host, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest, RunPlan, Wanted,
-    plan::base_links,
+    ActiveRun, Arrival, Decision, Host, Item, ItemId, Manifest, PointId, PointMeta,
+    RestoreRequest, Route, RunPlan, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -19,7 +19,8 @@ use crate::{
 /// at a time, so that blocking there blocks nobody else.
 ///
 /// **The author guarantees** that [`manifest`](Workload::manifest) is constant, and that
-/// [`decide`](Workload::decide) and [`restore`](Workload::restore) change nothing: what changes
+/// [`decide`](Workload::decide), [`restore`](Workload::restore) and the functions that are called
+/// pure change nothing: what changes
 /// the world is done by the machines, whose steps are durable.
 #[async_trait]
 pub trait Workload: Sized + Send + Sync + 'static {
@@ -68,6 +69,19 @@ pub trait Workload: Sized + Send + Sync + 'static {
     /// A fault of class [`Chain`](fsm_core::Class::Chain) that names the point that is missing.
     fn plan(&self, points: &[PointMeta], target: &PointId) -> Result<Vec<PointId>, Fault> {
         base_links(points, target)
+    }
+
+    /// Says where work belongs that the workload's own system has started: to a run that is under
+    /// way, to a new one, or nowhere. A pure function of what arrived and of the runs of this
+    /// workload; the caller is connected and waits for the answer. The default refuses.
+    ///
+    /// # Errors
+    ///
+    /// A fault that says why it cannot be told. The caller is turned away with it.
+    fn route(&self, arrival: &Arrival, runs: &[ActiveRun]) -> Result<Route, Fault> {
+        let _ = runs;
+        let message = format!("no work is taken from callers at `{}`", arrival.endpoint);
+        Ok(Route::Refuse(Fault::permanent("route.unsupported", message)))
     }
 
     /// The machines that runs of this workload execute.
