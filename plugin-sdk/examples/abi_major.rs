@@ -49,7 +49,8 @@ impl RootProvider for Provider {
     type Root = PluginRoot_Ref;
     fn root() -> PluginRoot_Ref {
         let base = plugin_sdk::abi::root::<Base>();
-        PluginRoot { manifest: base.manifest(), init: base.init(), start: base.start() }.leak_into_prefix()
+        PluginRoot { manifest: base.manifest(), init: base.init(), start: base.start() }
+            .leak_into_prefix()
     }
 }
 

@@ -9,8 +9,8 @@ use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ActiveRun, Arrival, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt, RestoreRequest,
-    TakeId, Wanted,
+    ActiveRun, Arrival, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt,
+    RestoreRequest, TakeId, Wanted,
 };
 
 /// The version of the messages' form.

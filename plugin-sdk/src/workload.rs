@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    ActiveRun, Arrival, Decision, Host, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Wanted, plan::base_links,
+    ActiveRun, Arrival, Decision, Host, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest,
+    Route, RunPlan, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.

@@ -52,9 +52,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         if let Some(wait_ms) = wait_ms {
             fault = fault.retry_after(Duration::from_millis(wait_ms));
         }
-        let chain = causes.into_iter().rfold(None, |cause, text| {
-            Some(Box::new(Cause(text, cause)))
-        });
+        let chain =
+            causes.into_iter().rfold(None, |cause, text| Some(Box::new(Cause(text, cause))));
         match chain {
             Some(cause) => fault.caused_by(&*cause),
             None => fault,

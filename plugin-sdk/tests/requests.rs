@@ -10,7 +10,8 @@ use futures::{executor::block_on, future::BoxFuture};
 use plugin_sdk::{
     ActiveRun, Arrival, Bundle, Class, Config, Context, Data, Decision, Effect, Fault, Host, Item,
     ItemId, Machine, Machines, Manifest, NewWork, Operation, OperationId, Peer, PluginManifest,
-    PointId, PointKind, PointMeta, RestoreRequest, Route, RunPlan, State, Step, Timestamp, Wanted, Workload,
+    PointId, PointKind, PointMeta, RestoreRequest, Route, RunPlan, State, Step, Timestamp, Wanted,
+    Workload,
     abi::{HostCalls, Reply},
     async_trait, check, go,
     host::{InitError, Library, PluginInstance},
@@ -92,10 +93,16 @@ impl Workload for Counter {
         match runs.iter().find(|run| run.item.name() == caller) {
             Some(run) => Ok(Route::Attach { operation: run.operation.clone() }),
             None => {
-                let item = ItemId::new("counter", "main", caller)
-                    .map_err(|error| Fault::user("counter.item", "no such item").caused_by(&error))?;
+                let item = ItemId::new("counter", "main", caller).map_err(|error| {
+                    Fault::user("counter.item", "no such item").caused_by(&error)
+                })?;
                 let plan = RunPlan::new::<Count>(Counting { done: 0 })?;
-                Ok(Route::Start(NewWork::new(caller, item, Operation::Backup(PointKind::Log), plan)))
+                Ok(Route::Start(NewWork::new(
+                    caller,
+                    item,
+                    Operation::Backup(PointKind::Log),
+                    plan,
+                )))
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use abi_stable::StableAbi;
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
+use abi_stable::abi_stability::abi_checking::{
+    AbiInstability, AbiInstabilityErrors, check_layout_compatibility,
+};
 use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, RootModule};
-use abi_stable::sabi_types::VersionStrings;
 
 use super::error::{LoadError, LoadErrorKind};
 
@@ -58,10 +59,8 @@ pub(super) fn root<R: RootModule>(path: &Path, header: &LibHeader) -> Result<R, 
         Err(error) => return Err(other(path, &error)),
     };
     let Some(theirs) = header.layout() else { return Err(mismatch(path, &forward)) };
-    let ours = <R as StableAbi>::LAYOUT;
-    if check_layout_compatibility(theirs, ours).is_err() {
-        let versions = [theirs, ours].map(|layout| layout.package_version());
-        return Err(other_sdk(path, versions).unwrap_or_else(|| mismatch(path, &forward)));
+    if let Err(backward) = check_layout_compatibility(theirs, <R as StableAbi>::LAYOUT) {
+        return Err(other_sdk(path, &backward).unwrap_or_else(|| mismatch(path, &forward)));
     }
     // SAFETY: the check above shows that `R` has every field of the plugin's root, in place and of
     // the same type, and more after them; a prefix reference reads a field only if the table
@@ -72,10 +71,11 @@ pub(super) fn root<R: RootModule>(path: &Path, header: &LibHeader) -> Result<R, 
 
 /// The refusal of a plugin whose SDK is of another release line than ours. `abi_stable` takes every
 /// type of such a crate for another type, so this is the reason, whatever else differs.
-fn other_sdk(path: &Path, [theirs, ours]: [VersionStrings; 2]) -> Option<LoadError> {
-    if theirs.parsed().ok()?.is_loosely_compatible(ours.parsed().ok()?) {
-        return None;
-    }
+fn other_sdk(path: &Path, differ: &AbiInstabilityErrors) -> Option<LoadError> {
+    let (theirs, ours) = differ.errors.iter().flat_map(|error| &error.errs).find_map(|error| {
+        let AbiInstability::PackageVersion(versions) = error else { return None };
+        Some((versions.expected, versions.found))
+    })?;
     let what = format!(
         "was built with plugin-sdk {theirs}, this agent with {ours}; build it with the agent's \
          release line"
@@ -108,6 +108,8 @@ fn other(path: &Path, error: &LibraryError) -> LoadError {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::path::PathBuf;
+
+    use abi_stable::sabi_types::VersionStrings;
 
     use super::*;
     use crate::host::elf;
