@@ -78,8 +78,8 @@
 //! | --- | --- |
 //! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
-//! | take work that its system starts | [`Workload::route`], [`Arrival`], [`Route`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
+//! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
@@ -93,12 +93,12 @@ mod dispatch;
 mod export;
 #[cfg(feature = "host")]
 pub mod host;
+mod ingress;
 mod item;
 mod manifest;
 pub mod message;
 mod plan;
 mod point;
-mod route;
 mod seal;
 mod services;
 mod take;
@@ -113,10 +113,10 @@ pub use fsm_core::{
     Cancel, Cancellation, Class, Context, Data, Effect, Ending, Fault, Graph, Machine, Progress,
     Retry, State, Step, Timestamp, check, go, go_at,
 };
+pub use ingress::{Caller, Create, Endpoint, IncomingCall, Peer, Route, Taken, Work};
 pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
-pub use route::{ActiveRun, Arrival, NewWork, Peer, Route};
 pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;

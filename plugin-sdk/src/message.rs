@@ -9,7 +9,7 @@ use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ActiveRun, Arrival, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt,
+    IncomingCall, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt,
     RestoreRequest, TakeId, Wanted,
 };
 
@@ -53,19 +53,22 @@ pub enum Request {
         /// What is wanted.
         restore: RestoreRequest,
     },
-    /// [`Workload::route`](crate::Workload::route); the reply is a route.
-    Route {
-        /// Which workload.
-        workload: String,
-        /// Who has arrived.
-        arrival: Arrival,
-        /// The runs of the workload that are under way.
-        runs: Vec<ActiveRun>,
-    },
     /// The graphs of [`Workload::machines`](crate::Workload::machines).
     Machines {
         /// Which workload.
         workload: String,
+    },
+    /// [`Workload::endpoints`](crate::Workload::endpoints); the reply is a list of endpoints.
+    Endpoints {
+        /// Which workload.
+        workload: String,
+    },
+    /// [`Workload::route`](crate::Workload::route); the reply is a [`Route`](crate::Route).
+    Route {
+        /// Which workload.
+        workload: String,
+        /// The call.
+        call: IncomingCall,
     },
     /// One step of a run; the reply is an [`Outcome`](fsm_core::Outcome).
     Step {
@@ -115,8 +118,8 @@ impl Request {
 }
 
 /// The names of the requests, as they are written.
-const KNOWN: [&str; 8] =
-    ["discover", "decide", "plan", "restore", "route", "machines", "step", "migrate"];
+const KNOWN: [&str; 9] =
+    ["discover", "decide", "plan", "restore", "machines", "endpoints", "route", "step", "migrate"];
 
 /// A state translated to the machine's present version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +142,12 @@ pub mod call {
     pub const SOURCE_OPEN: &str = "source.open";
     /// [`Seal`](super::SealCall) → the point's id.
     pub const SEAL: &str = "seal";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the call that the
+    /// operation was made of.
+    pub const INGRESS_CALL: &str = "ingress.call";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the next one that is
+    /// attached to the operation, once there is one.
+    pub const INGRESS_NEXT: &str = "ingress.next";
     /// [`Intent`](super::Intent) → nothing.
     pub const EFFECT_INTENT: &str = "effect.intent";
     /// A [`Progress`](fsm_core::Progress) → nothing.
@@ -270,4 +279,20 @@ pub fn encode_fault(fault: &Fault) -> Bytes {
 /// a reason that nobody here understands.
 pub fn decode_fault(bytes: &[u8]) -> Fault {
     decode(bytes).unwrap_or_else(|fault| fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_requests_are_those_that_there_are() {
+        let unknown = br#"{"schema":1,"body":{"request":"dance"}}"#;
+        let expected = decode::<Request>(unknown).expect_err("unknown").chain()[0].clone();
+        // serde lists the names: "unknown variant `dance`, expected one of `discover`, ...".
+        let (_, names) = expected.split_once("expected one of ").expect("a list of names");
+        let (names, _) = names.split_once(" at line").unwrap_or((names, ""));
+        let names: Vec<&str> = names.split(", ").map(|name| name.trim_matches('`')).collect();
+        assert_eq!(names, KNOWN);
+    }
 }

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    ActiveRun, Arrival, Decision, Host, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest,
-    Route, RunPlan, Wanted, plan::base_links,
+    Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
+    RestoreRequest, Route, RunPlan, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -19,8 +19,7 @@ use crate::{
 /// at a time, so that blocking there blocks nobody else.
 ///
 /// **The author guarantees** that [`manifest`](Workload::manifest) is constant, and that
-/// [`decide`](Workload::decide), [`restore`](Workload::restore) and the functions that are called
-/// pure change nothing: what changes
+/// [`decide`](Workload::decide) and [`restore`](Workload::restore) change nothing: what changes
 /// the world is done by the machines, whose steps are durable.
 #[async_trait]
 pub trait Workload: Sized + Send + Sync + 'static {
@@ -71,17 +70,21 @@ pub trait Workload: Sized + Send + Sync + 'static {
         base_links(points, target)
     }
 
-    /// Says where work belongs that the workload's own system has started: to a run that is under
-    /// way, to a new one, or nowhere. A pure function of what arrived and of the runs of this
-    /// workload; the caller is connected and waits for the answer. The default refuses.
+    /// Where programs of the workload call. Asked once, after [`open`](Workload::open), and only
+    /// if the manifest says [`ingress`](Manifest::ingress).
     ///
     /// # Errors
     ///
-    /// A fault that says why it cannot be told. The caller is turned away with it.
-    fn route(&self, arrival: &Arrival, runs: &[ActiveRun]) -> Result<Route, Fault> {
-        let _ = runs;
-        let message = format!("no work is taken from callers at `{}`", arrival.endpoint);
-        Ok(Route::Refuse(Fault::permanent("route.unsupported", message)))
+    /// A fault that names the setting that cannot be used.
+    fn endpoints(&self) -> Result<Vec<Endpoint>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Where a call belongs: a pure and quick function of who called and what was said first. It
+    /// touches nothing, and the caller waits. The default refuses every call.
+    fn route(&self, call: &IncomingCall) -> Route {
+        let _ = call;
+        Route::refuse("ingress.not_served", [])
     }
 
     /// The machines that runs of this workload execute.

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use fsm_core::{Outcome, StepCall, StepKind, Verdict};
 use futures::{executor::block_on, future::BoxFuture};
 use plugin_sdk::{
-    ActiveRun, Arrival, Bundle, Class, Config, Context, Data, Decision, Effect, Fault, Host, Item,
-    ItemId, Machine, Machines, Manifest, NewWork, Operation, OperationId, Peer, PluginManifest,
-    PointId, PointKind, PointMeta, RestoreRequest, Route, RunPlan, State, Step, Timestamp, Wanted,
-    Workload,
+    Bundle, Class, Config, Context, Data, Decision, Effect, Fault, Host, Item, ItemId, Machine,
+    Machines, Manifest, OperationId, PluginManifest, PointId, PointKind, PointMeta, RestoreRequest,
+    RunPlan, State, Step, Timestamp, Wanted, Workload,
     abi::{HostCalls, Reply},
     async_trait, check, go,
     host::{InitError, Library, PluginInstance},
@@ -84,27 +83,6 @@ impl Workload for Counter {
 
     async fn decide(&self, _: &ItemId, _: &Wanted, _: &[PointMeta]) -> Result<Decision, Fault> {
         Ok(Decision::Run(RunPlan::new::<Count>(Counting { done: 0 })?))
-    }
-
-    fn route(&self, arrival: &Arrival, runs: &[ActiveRun]) -> Result<Route, Fault> {
-        let Some(caller) = arrival.hello["counts"].as_str() else {
-            return Ok(Route::Refuse(Fault::user("counter.hello", "say what you count")));
-        };
-        match runs.iter().find(|run| run.item.name() == caller) {
-            Some(run) => Ok(Route::Attach { operation: run.operation.clone() }),
-            None => {
-                let item = ItemId::new("counter", "main", caller).map_err(|error| {
-                    Fault::user("counter.item", "no such item").caused_by(&error)
-                })?;
-                let plan = RunPlan::new::<Count>(Counting { done: 0 })?;
-                Ok(Route::Start(NewWork::new(
-                    caller,
-                    item,
-                    Operation::Backup(PointKind::Log),
-                    plan,
-                )))
-            }
-        }
     }
 
     async fn restore(&self, _: &RestoreRequest) -> Result<RunPlan, Fault> {
@@ -246,61 +224,4 @@ fn a_request_of_a_newer_form_is_refused_and_an_unknown_field_is_not() {
         br#"{"schema":1,"new":1,"body":{"request":"discover","workload":"counter","x":2}}"#;
     let items: Vec<Item> = ask_bytes(Bytes::from_static(richer), &host).unwrap();
     assert_eq!(items.len(), 1);
-}
-
-fn route(hello: serde_json::Value) -> Result<Route, Fault> {
-    let run = |name| {
-        let item = ItemId::new("counter", "main", name).expect("a fixed id is valid");
-        ActiveRun::new(OperationId::new(format!("nightly-{name}")), item, "count", "counting")
-    };
-    let request = Request::Route {
-        workload: "counter".to_owned(),
-        arrival: Arrival::new("backint", hello).peer(Peer::new(1001, 4242)),
-        runs: vec![run("seconds"), run("minutes")],
-    };
-    ask(&request, &Arc::default())
-}
-
-#[test]
-fn work_that_comes_from_the_workload_joins_a_run_starts_one_or_is_refused() {
-    let joined = route(json!({ "counts": "minutes" })).unwrap();
-    assert_eq!(joined, Route::Attach { operation: OperationId::new("nightly-minutes") });
-    let Route::Start(work) = route(json!({ "counts": "hours" })).unwrap() else { panic!("new") };
-    assert_eq!((&*work.key, work.item.name(), &*work.plan.machine), ("hours", "hours", "count"));
-    assert_eq!(work.operation, Operation::Backup(PointKind::Log));
-    for rubbish in [json!(null), json!({ "counts": 7 }), json!("x".repeat(1 << 20))] {
-        let Route::Refuse(fault) = route(rubbish).unwrap() else { panic!("refused") };
-        assert_eq!((fault.class(), fault.code()), (Class::User, "counter.hello"));
-    }
-    assert_eq!(route(json!({ "counts": "" })).expect_err("no item").code(), "counter.item");
-}
-
-#[test]
-fn a_workload_that_says_nothing_of_callers_refuses_them() {
-    struct Plain;
-    #[async_trait]
-    impl Workload for Plain {
-        fn manifest() -> Manifest {
-            Manifest::new("plugin-plain", "1.0.0", "plain")
-        }
-        fn open(_: Config) -> Result<Self, Fault> {
-            Ok(Plain)
-        }
-        async fn discover(&self) -> Result<Vec<Item>, Fault> {
-            Ok(Vec::new())
-        }
-        async fn decide(&self, _: &ItemId, _: &Wanted, _: &[PointMeta]) -> Result<Decision, Fault> {
-            Err(Fault::user("plain.decide", "nothing"))
-        }
-        async fn restore(&self, _: &RestoreRequest) -> Result<RunPlan, Fault> {
-            Err(Fault::user("plain.restore", "nothing"))
-        }
-        fn machines(self: &Arc<Self>) -> Machines {
-            Machines::new()
-        }
-    }
-    let arrival = Arrival::new("backint", json!({}));
-    let route = Plain.route(&arrival, &[]).unwrap();
-    let Route::Refuse(fault) = route else { panic!("{route:?}") };
-    assert_eq!((fault.class(), fault.code()), (Class::Permanent, "route.unsupported"));
 }
