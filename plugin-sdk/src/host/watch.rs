@@ -32,7 +32,7 @@ use fsm_core::{Environment, Timestamp};
 ///     clock.advance(Duration::from_secs(40));
 ///     watch.older_than(Duration::from_secs(30))
 /// });
-/// assert_eq!(seen[0].what, "acme: plan");
+/// assert_eq!(&*seen[0].what, "acme: plan");
 /// assert!(watch.older_than(Duration::ZERO).is_empty());
 /// ```
 #[derive(Clone)]
