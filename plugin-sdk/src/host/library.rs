@@ -100,7 +100,7 @@ impl Library {
         let redactor = self.0.log.redactor();
         match (self.0.root.init())(self.0.log.table(), config.into().into()) {
             AbiOutcome::Ok(instance) => {
-                Ok(PluginInstance::new(self.0.root, instance, Arc::clone(redactor)))
+                Ok(PluginInstance::new(self.0.root.start(), instance, Arc::clone(redactor)))
             }
             AbiOutcome::Error(error) => Err(InitError::Refused(redactor.fault(error.into_bytes()))),
             AbiOutcome::Panicked(text) => {
