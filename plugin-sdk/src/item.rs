@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use throttle::EngineVersion;
 
 /// Names one item everywhere and for ever: `workload/instance/name`.
 ///
@@ -119,7 +120,11 @@ pub struct Item {
     /// Its size in bytes, if that is known without reading it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// What else the plugin knows of it (version, recovery model), for people.
+    /// The version of the system that its instance runs, if the rules of the manifest's policy
+    /// depend on it ([`Policy::when`](throttle::Policy::when)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<EngineVersion>,
+    /// What else the plugin knows of it (recovery model, page size), for people.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub attributes: Value,
 }
@@ -127,13 +132,20 @@ pub struct Item {
 impl Item {
     /// An item of which only the id is known.
     pub fn new(id: ItemId) -> Self {
-        Item { id, size_bytes: None, attributes: Value::Null }
+        Item { id, size_bytes: None, engine_version: None, attributes: Value::Null }
     }
 
     /// Adds its size.
     #[must_use]
     pub fn size_bytes(mut self, size_bytes: u64) -> Self {
         self.size_bytes = Some(size_bytes);
+        self
+    }
+
+    /// Adds the version of the system that its instance runs.
+    #[must_use]
+    pub fn engine_version(mut self, version: EngineVersion) -> Self {
+        self.engine_version = Some(version);
         self
     }
 

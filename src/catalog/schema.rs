@@ -1,6 +1,7 @@
 //! The engine's tables, as steps that are only ever added to.
 
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE mercury_engine (
         one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL
     ) STRICT;
@@ -44,4 +45,25 @@ pub(super) const STEPS: &[&str] = &["
         item, seq, id, kind, bytes, base, alias_of,
         strftime('%Y-%m-%d %H:%M:%f', taken_ms / 1000.0, 'unixepoch') AS taken
         FROM mercury_point;
-"];
+",
+    "
+    ALTER TABLE mercury_operation ADD COLUMN priority TEXT;
+    ALTER TABLE mercury_operation ADD COLUMN deadline_ms INTEGER;
+    ALTER TABLE mercury_operation ADD COLUMN follows TEXT;
+    ALTER TABLE mercury_item ADD COLUMN engine_version TEXT;
+
+    DROP VIEW operations;
+    CREATE VIEW operations AS SELECT
+        id, verb, item, phase, run, outcome, fault, priority, follows,
+        strftime('%Y-%m-%d %H:%M:%f', created_ms / 1000.0, 'unixepoch') AS created,
+        strftime('%Y-%m-%d %H:%M:%f', updated_ms / 1000.0, 'unixepoch') AS updated,
+        strftime('%Y-%m-%d %H:%M:%f', deadline_ms / 1000.0, 'unixepoch') AS deadline,
+        strftime('%Y-%m-%d %H:%M:%f', cancel_ms / 1000.0, 'unixepoch') AS cancel_asked
+        FROM mercury_operation;
+    DROP VIEW items;
+    CREATE VIEW items AS SELECT
+        item, workload, engine_version, size_bytes, attributes,
+        strftime('%Y-%m-%d %H:%M:%f', seen_ms / 1000.0, 'unixepoch') AS seen
+        FROM mercury_item;
+",
+];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fsm_core::{AnyMachine, Data, Fault, Graph, Outcome, Port, StepCall};
+use fsm_core::{AnyMachine, Data, Fault, Graph, Outcome, Port, RunId, StepCall};
 use futures::{
     future::{BoxFuture, Either, select},
     pin_mut,
@@ -57,6 +57,7 @@ impl RemoteMachine {
     async fn outcome(&self, mut call: StepCall, port: Arc<dyn Port>) -> Result<Outcome, Fault> {
         let scope = self.services.scope(&call.run)?;
         call.machine.clone_from(&self.name);
+        let _at_work = scope.hold.step();
         let request =
             Request::Step { operation: scope.operation.clone(), item: scope.item.clone(), call };
         let request = message::encode(&request)?;
@@ -93,6 +94,10 @@ impl RemoteMachine {
 impl AnyMachine for RemoteMachine {
     fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    fn ready<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, ()> {
+        Box::pin(self.services.ready(run))
     }
 
     fn step(&self, call: StepCall, port: Arc<dyn Port>) -> BoxFuture<'_, Outcome> {
