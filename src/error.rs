@@ -262,12 +262,7 @@ fn journal(kind: JournalErrorKind) -> (Class, &'static str, &'static str) {
 
 impl From<TaskFault> for Error {
     fn from(fault: TaskFault) -> Self {
-        let code = match fault {
-            TaskFault::Panicked(_) => "plugin.panicked",
-            _ => "plugin.task",
-        };
-        let fault = Fault::bug(code, format!("the plugin gave no answer: {fault}"));
-        Error::new(ErrorKind::Plugin, fault.advise("report it to the plugin's author"))
+        Error::new(ErrorKind::Plugin, fault.into())
     }
 }
 

@@ -116,6 +116,8 @@ async fn serve(workloads: &Opened, call: Call) -> Result<Bytes, Fault> {
     let workload = match &request {
         Request::Discover { workload }
         | Request::Machines { workload }
+        | Request::Endpoints { workload }
+        | Request::Route { workload, .. }
         | Request::Migrate { workload, .. } => workload,
         Request::Decide { item, .. } | Request::Plan { item, .. } | Request::Step { item, .. } => {
             item.workload()
@@ -161,6 +163,8 @@ impl<W: Workload> Serve for Served<W> {
             }
             Request::Plan { points, target, .. } => reply(&workload.plan(&points, &target)?),
             Request::Restore { restore } => reply(&workload.restore(&restore).await?),
+            Request::Endpoints { .. } => reply(&workload.endpoints()?),
+            Request::Route { call, .. } => reply(&workload.route(&call)),
             Request::Machines { .. } => reply(&self.machines.graphs()),
             Request::Migrate { machine, from, state, data, .. } => {
                 let found = self.machines.get(&machine);

@@ -79,6 +79,7 @@
 //! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
+//! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
@@ -92,6 +93,7 @@ mod dispatch;
 mod export;
 #[cfg(feature = "host")]
 pub mod host;
+mod ingress;
 mod item;
 mod manifest;
 pub mod message;
@@ -111,6 +113,7 @@ pub use fsm_core::{
     Cancel, Cancellation, Class, Context, Data, Effect, Ending, Fault, Graph, Machine, Progress,
     Retry, State, Step, Timestamp, check, go, go_at,
 };
+pub use ingress::{Caller, Create, Endpoint, IncomingCall, Peer, Route, Taken, Work};
 pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};

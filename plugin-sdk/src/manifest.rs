@@ -38,6 +38,10 @@ pub struct Manifest {
     /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
+    /// Whether programs of the workload call by themselves: then the host asks for its
+    /// [`endpoints`](crate::Workload::endpoints).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress: bool,
 }
 
 /// Something that may be asked of a workload.
@@ -67,6 +71,7 @@ impl Manifest {
             operations: Vec::new(),
             config_schema: Value::Null,
             throttle: Policy::default(),
+            ingress: false,
         }
     }
 
@@ -81,6 +86,13 @@ impl Manifest {
     #[must_use]
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config_schema = schema;
+        self
+    }
+
+    /// Says that programs of the workload call by themselves.
+    #[must_use]
+    pub fn ingress(mut self) -> Self {
+        self.ingress = true;
         self
     }
 

@@ -9,8 +9,8 @@ use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt, RestoreRequest,
-    TakeId, Wanted,
+    IncomingCall, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt,
+    RestoreRequest, TakeId, Wanted,
 };
 
 /// The version of the messages' form.
@@ -58,6 +58,18 @@ pub enum Request {
         /// Which workload.
         workload: String,
     },
+    /// [`Workload::endpoints`](crate::Workload::endpoints); the reply is a list of endpoints.
+    Endpoints {
+        /// Which workload.
+        workload: String,
+    },
+    /// [`Workload::route`](crate::Workload::route); the reply is a [`Route`](crate::Route).
+    Route {
+        /// Which workload.
+        workload: String,
+        /// The call.
+        call: IncomingCall,
+    },
     /// One step of a run; the reply is an [`Outcome`](fsm_core::Outcome).
     Step {
         /// The operation that the run belongs to.
@@ -103,6 +115,12 @@ pub mod call {
     pub const SOURCE_OPEN: &str = "source.open";
     /// [`Seal`](super::SealCall) → the point's id.
     pub const SEAL: &str = "seal";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the call that the
+    /// operation was made of.
+    pub const INGRESS_CALL: &str = "ingress.call";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the next one that is
+    /// attached to the operation, once there is one.
+    pub const INGRESS_NEXT: &str = "ingress.next";
     /// [`Intent`](super::Intent) → nothing.
     pub const EFFECT_INTENT: &str = "effect.intent";
     /// A [`Progress`](fsm_core::Progress) → nothing.

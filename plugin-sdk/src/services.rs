@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "host")]
 use crate::abi::{Cancellation, HostCalls};
 use crate::{
-    ItemId, OperationId, PointId, Receipt, TakeId,
+    IncomingCall, ItemId, OperationId, PointId, Receipt, TakeId, Taken,
     abi::{CallError, Chunk, HostHandle, LentBuffer, Object, SinkError, SinkHandle, SourceHandle},
     message::{self, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call},
 };
@@ -150,6 +150,46 @@ impl Host {
         match self.send(call::SOURCE_OPEN, &open).await? {
             (_, Some(Object::Source(handle))) => Ok(Source { handle, stream: stream.to_owned() }),
             _ => Err(Fault::bug("host.object", "the host answered without a source")),
+        }
+    }
+
+    /// Takes the call that the operation was made of over from the host; once.
+    ///
+    /// # Errors
+    ///
+    /// A [`Permanent`](fsm_core::Class::Permanent) fault with code `call.lost` if there is none to
+    /// be had: the caller has hung up, an earlier attempt at a step took the call, it was lost with
+    /// the agent's process, or the operation was not made of a call.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that was on its way to a future that is dropped is closed.
+    pub async fn call(&self) -> Result<Taken, Fault> {
+        self.taken(call::INGRESS_CALL).await
+    }
+
+    /// Takes the next call that is attached to this run's operation over from the host, waiting
+    /// until there is one. A step waits here for the program that it has made its system start.
+    ///
+    /// # Errors
+    ///
+    /// The host's fault.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future takes no call, so it can be raced against whatever else may happen. Where
+    /// the plugin has a process of its own, a call that was on its way to it is closed.
+    pub async fn next_call(&self) -> Result<Taken, Fault> {
+        self.taken(call::INGRESS_NEXT).await
+    }
+
+    async fn taken(&self, op: &str) -> Result<Taken, Fault> {
+        match self.send(op, &()).await? {
+            (call, Some(Object::Descriptor(connection))) => {
+                let call: IncomingCall = message::decode(&call)?;
+                Ok(Taken::new(call, connection))
+            }
+            _ => Err(Fault::bug("host.object", "the host answered without a connection")),
         }
     }
 

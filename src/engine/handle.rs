@@ -48,7 +48,9 @@ struct Last(Arc<Inner>);
 impl Drop for Last {
     fn drop(&mut self) {
         let inner = &self.0;
-        if inner.closed.swap(true, Ordering::SeqCst) || inner.live().is_empty() {
+        if inner.closed.swap(true, Ordering::SeqCst)
+            || (inner.live().is_empty() && inner.services.jobs().is_empty())
+        {
             return;
         }
         tracing::warn!("the engine was dropped while it worked; the next start goes on");
