@@ -156,3 +156,20 @@ impl Item {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+    use super::*;
+
+    #[test]
+    fn an_item_of_a_plugin_that_knows_no_versions_is_read() {
+        let known: Item = serde_json::from_str(r#"{ "id": "sqlite/local/a.db" }"#).unwrap();
+        assert_eq!(known.engine_version, None);
+        let item = known.engine_version("16.0.4".parse().unwrap());
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(text, r#"{"id":"sqlite/local/a.db","engine_version":"16.0.4"}"#);
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item);
+    }
+}

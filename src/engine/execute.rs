@@ -8,13 +8,13 @@ use futures::{
     pin_mut,
 };
 use plugin_sdk::{ItemId, OperationId, Sealed};
-use throttle::Permit;
 
 use super::{
     claims::acquire,
     coalesce::{Admitted, admit, cancelled, give_up},
     decide::{Decided, alias, decide, queue},
     handle::{Engine, Enlisted, Entry, Inner, Stage},
+    recover::Left,
     requests::Operation,
     tend::tend,
 };
@@ -31,8 +31,8 @@ use crate::{
 pub(super) enum Origin {
     /// It was just accepted.
     New,
-    /// An earlier process left it; these are the exclusions that it held there.
-    Left(Option<Permit>),
+    /// An earlier process left it; this is what it has of what it held there.
+    Left(Option<Left>),
 }
 
 /// Writes an operation down and gives it its task; an operation that is known already is found.
@@ -273,8 +273,7 @@ enum Entered {
     Followed(Outcome),
 }
 
-/// Waits for what the operation needs. One that was at work before has its exclusions already, and
-/// its first step waits for the rest.
+/// Waits for what the operation needs. One that was at work before has its exclusions already.
 async fn enter(
     inner: &Inner,
     status: &mut OperationStatus,
@@ -284,8 +283,10 @@ async fn enter(
     cancel: &Cancellation,
 ) -> Result<Entered, Halt> {
     let (id, door) = (status.id.clone(), inner.door.clone());
-    if let Origin::Left(Some(permit)) = origin {
-        return Ok(Entered::Here(Hold::away(id, door, permit)));
+    if let Origin::Left(Some(Left { hold, taking })) = origin {
+        // What a cancel leads to does not wait for capacity.
+        unless_cancelled(cancel, taking).await;
+        return Ok(Entered::Here(hold));
     }
     if status.phase == Phase::Running {
         // What a cancel leads to is work, too, and excludes others: it waits for that.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::{BoxFuture, FutureExt};
 use plugin_sdk::OperationId;
 use throttle::AcquireErrorKind;
 
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     Error,
+    admission::{Hold, Taken},
     operation::{OperationStatus, Phase},
 };
 
@@ -30,11 +32,18 @@ pub struct LostExclusion {
     pub why: String,
 }
 
+/// What an operation has of what it held before.
+pub(super) struct Left {
+    pub(super) hold: Arc<Hold>,
+    /// The wait for its capacity; in line already.
+    pub(super) taking: BoxFuture<'static, Taken>,
+}
+
 /// Gives every unfinished operation its task again.
 ///
 /// All exclusions are taken back before anything new is admitted. Two operations that cannot both
 /// have held theirs are reported, and the younger one waits like a new one. For its capacity an
-/// operation queues at the place of its arrival.
+/// operation queues at the place of its arrival, before anybody else can have that.
 pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
     let services = &inner.services;
     let mut left = Vec::new();
@@ -43,7 +52,7 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
             Phase::Running => take_back(inner, &status).await?,
             _ => None,
         };
-        left.push((status, held));
+        left.push((status, held.map(|permit| in_line(inner, permit))));
     }
     inner.door.admission.open();
     // All of them are known before the first one looks for another.
@@ -61,6 +70,21 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
         carry(inner, entry, status, Origin::Left(held));
     }
     Ok(())
+}
+
+/// Puts an operation that has its exclusions back in line for its capacity.
+fn in_line(inner: &Inner, permit: throttle::Permit) -> Left {
+    let operation = OperationId::new(permit.owner());
+    let hold = Hold::away(operation, inner.door.clone(), permit);
+    let taken = Arc::clone(&hold);
+    let mut taking = async move { taken.take().await }.boxed();
+    // Nothing is granted before the opening; polled once, it is in line by then.
+    let taken = (&mut taking).now_or_never();
+    let taking = match taken {
+        Some(taken) => futures::future::ready(taken).boxed(),
+        None => taking,
+    };
+    Left { hold, taking }
 }
 
 /// What the operation excluded; `None` if it cannot have that.
