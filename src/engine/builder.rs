@@ -283,7 +283,7 @@ impl fsm_core::Observer for Observe {
             }
             RunEvent::Paused(fault) => {
                 self.0.is_stuck(&operation, fault.to_string());
-                self.0.give_back(&scope.hold, "it waits for an operator");
+                self.0.give_back(&scope.pass, "it waits for an operator");
                 return;
             }
             RunEvent::Resumed | RunEvent::CancelRequested(_) => {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    admission::Hold,
+    admission::Pass,
     catalog::{Accepted, Planned, Terms},
     events::Event,
     operation::{BackupStats, OperationStatus, Outcome, Phase, Task},
@@ -248,27 +248,27 @@ async fn carry_out(
     let planned = services.catalog.planned(id.clone()).await?.ok_or_else(|| {
         Halt::Failed(Fault::bug("operation.no_plan", format!("operation `{id}` has no plan")))
     })?;
-    let hold = match enter(inner, &mut status, &planned, &run, origin, cancel).await? {
-        Entered::Here(hold) => hold,
+    let pass = match enter(inner, &mut status, &planned, &run, origin, cancel).await? {
+        Entered::Here(pass) => pass,
         Entered::Followed(outcome) => return Ok(Some(outcome)),
     };
-    tend(services, &hold);
+    tend(services, &pass);
     let chain = planned.chain.iter().cloned();
-    let scope = Scope::new(run.clone(), id.clone(), item, chain, Arc::clone(&hold));
+    let scope = Scope::new(run.clone(), id.clone(), item, chain, Arc::clone(&pass));
     // It is forgotten when the run ends. A run that cannot end here keeps what it excludes.
     let scope = services.admit(scope);
     let outcome = work(inner, &status, &run, planned.plan.reason, &scope, cancel).await;
     if let Err(Halt::StandsStill(error)) = &outcome
         && !inner.is_closed()
     {
-        services.give_back(&hold, &error.to_string());
+        services.give_back(&pass, &error.to_string());
     }
     outcome
 }
 
 /// How an operation with a run came to what it needs.
 enum Entered {
-    Here(Arc<Hold>),
+    Here(Arc<Pass>),
     /// It needs nothing: another one has done its work.
     Followed(Outcome),
 }
@@ -283,22 +283,22 @@ async fn enter(
     cancel: &Cancellation,
 ) -> Result<Entered, Halt> {
     let (id, door) = (status.id.clone(), inner.door.clone());
-    if let Origin::Left(Some(Left { hold, taking })) = origin {
+    if let Origin::Left(Some(Left { pass, taking })) = origin {
         // What a cancel leads to does not wait for capacity.
         unless_cancelled(cancel, taking).await;
-        return Ok(Entered::Here(hold));
+        return Ok(Entered::Here(pass));
     }
     if status.phase == Phase::Running {
         // What a cancel leads to is work, too, and excludes others: it waits for that.
         let permit = acquire(inner, status, &planned.plan).await.map_err(Halt::StandsStill)?;
-        return Ok(Entered::Here(Hold::new(id, door, permit)));
+        return Ok(Entered::Here(Pass::new(id, door, permit)));
     }
     match admit(inner, status, planned, cancel).await {
         // Whoever had the permit before may have given its capacity back.
         Ok(Admitted::In(permit)) if permit.coalesced_into().is_some() => {
-            Ok(Entered::Here(Hold::away(id, door, permit)))
+            Ok(Entered::Here(Pass::away(id, door, permit)))
         }
-        Ok(Admitted::In(permit)) => Ok(Entered::Here(Hold::new(id, door, permit))),
+        Ok(Admitted::In(permit)) => Ok(Entered::Here(Pass::new(id, door, permit))),
         Ok(Admitted::Followed(end)) => {
             give_up(inner, run, status.follows.as_ref()).await?;
             Ok(Entered::Followed(end?))
@@ -332,7 +332,7 @@ async fn work(
         inner.runtime.launch(run).await?
     } else if cancel.is_requested() {
         // Its graph says what follows. What that undoes does not wait for capacity.
-        scope.hold.excuse();
+        scope.pass.excuse();
         inner.runtime.cancel(run, CANCELLED).await?
     } else {
         services.tell(entered);
@@ -340,7 +340,7 @@ async fn work(
         inner.runtime.resume(run).await?
     };
     if unless_cancelled(cancel, handle.end()).await.is_none() {
-        scope.hold.excuse();
+        scope.pass.excuse();
         inner.runtime.cancel(run, CANCELLED).await?;
     }
     finish(inner, status, run, reason, handle).await

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error,
-    admission::{Hold, Taken},
+    admission::{Pass, Taken},
     operation::{OperationStatus, Phase},
 };
 
@@ -34,7 +34,7 @@ pub struct LostExclusion {
 
 /// What an operation has of what it held before.
 pub(super) struct Left {
-    pub(super) hold: Arc<Hold>,
+    pub(super) pass: Arc<Pass>,
     /// The wait for its capacity; in line already.
     pub(super) taking: BoxFuture<'static, Taken>,
 }
@@ -75,8 +75,8 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
 /// Puts an operation that has its exclusions back in line for its capacity.
 fn in_line(inner: &Inner, permit: throttle::Permit) -> Left {
     let operation = OperationId::new(permit.owner());
-    let hold = Hold::away(operation, inner.door.clone(), permit);
-    let taken = Arc::clone(&hold);
+    let pass = Pass::away(operation, inner.door.clone(), permit);
+    let taken = Arc::clone(&pass);
     let mut taking = async move { taken.take().await }.boxed();
     // Nothing is granted before the opening; polled once, it is in line by then.
     let taken = (&mut taking).now_or_never();
@@ -84,7 +84,7 @@ fn in_line(inner: &Inner, permit: throttle::Permit) -> Left {
         Some(taken) => futures::future::ready(taken).boxed(),
         None => taking,
     };
-    Left { hold, taking }
+    Left { pass, taking }
 }
 
 /// What the operation excluded; `None` if it cannot have that.

@@ -16,7 +16,7 @@ use plugin_sdk::OperationId;
 use tokio::sync::watch;
 
 use crate::{
-    admission::{Activity, Hold, Standing},
+    admission::{Activity, Pass, Standing},
     plugins::calls::Services,
 };
 
@@ -28,12 +28,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const DOES_NOT_STOP: &str = "a step that was given up does not stop; what it excludes stays \
                              excluded until it does, or until this process ends";
 
-/// Watches what is at work for `hold`, for as long as something may be.
-pub(super) fn tend(services: &Arc<Services>, hold: &Arc<Hold>) {
+/// Watches what is at work for `pass`, for as long as something may be.
+pub(super) fn tend(services: &Arc<Services>, pass: &Arc<Pass>) {
     let watching = Watching {
-        operation: hold.operation().clone(),
-        activity: hold.activity(),
-        hold: Arc::downgrade(hold),
+        operation: pass.operation().clone(),
+        activity: pass.activity(),
+        pass: Arc::downgrade(pass),
         services: Arc::downgrade(services),
         told: false,
     };
@@ -44,7 +44,7 @@ pub(super) fn tend(services: &Arc<Services>, hold: &Arc<Hold>) {
 struct Watching {
     operation: OperationId,
     activity: watch::Receiver<Activity>,
-    hold: Weak<Hold>,
+    pass: Weak<Pass>,
     services: Weak<Services>,
     /// It was said that a step does not stop.
     told: bool,
@@ -89,12 +89,12 @@ impl Watching {
 
     /// Nothing has changed for too long.
     fn is_over(&mut self, seen: Activity) -> Option<()> {
-        let (services, hold) = (self.services.upgrade()?, self.hold.upgrade()?);
+        let (services, pass) = (self.services.upgrade()?, self.pass.upgrade()?);
         let why = match seen.standing() {
             Standing::LettingGo => DOES_NOT_STOP,
             _ => "nothing of it is at work for long",
         };
-        if hold.give_back_since(seen) {
+        if pass.give_back_since(seen) {
             services.has_given_back(&self.operation, why);
         }
         if seen.standing() == Standing::LettingGo {

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, Rw
 use super::streams;
 use crate::{
     Error,
-    admission::{AtWork, Hold, Taken},
+    admission::{AtWork, Pass, Taken},
     catalog::{Catalog, FinishedStream},
     convert,
     events::Event,
@@ -58,7 +58,7 @@ pub(crate) struct Scope {
     pub(crate) chain: BTreeSet<PointId>,
     /// What the operation holds. It goes with the last of those who may be at work for the run: a
     /// step that was given up and does not stop keeps what it excludes.
-    pub(crate) hold: Arc<Hold>,
+    pub(crate) pass: Arc<Pass>,
     takes: Mutex<BTreeMap<TakeId, OpenTake>>,
     /// One step at a time.
     turn: Arc<AsyncMutex<()>>,
@@ -78,10 +78,10 @@ impl Scope {
         operation: OperationId,
         item: ItemId,
         chain: impl IntoIterator<Item = PointId>,
-        hold: Arc<Hold>,
+        pass: Arc<Pass>,
     ) -> Self {
         let chain = chain.into_iter().collect();
-        Scope { run, operation, item, chain, hold, takes: Mutex::default(), turn: Arc::default() }
+        Scope { run, operation, item, chain, pass, takes: Mutex::default(), turn: Arc::default() }
     }
 
     /// Waits until no job of the run is at work in its plugin.
@@ -135,7 +135,7 @@ impl Services {
         // A step that belongs to no operation is refused when it begins.
         let Ok(scope) = self.scope(run) else { return };
         scope.idle().await;
-        let taken = scope.hold.take_unless_excused().await;
+        let taken = scope.pass.take_unless_excused().await;
         self.has_taken(&scope.operation, taken);
     }
 
@@ -146,9 +146,9 @@ impl Services {
     }
 
     /// Others may have the capacity of an operation that does not work.
-    pub(crate) fn give_back(&self, hold: &Hold, why: &str) {
-        if hold.give_back() {
-            self.has_given_back(hold.operation(), why);
+    pub(crate) fn give_back(&self, pass: &Pass, why: &str) {
+        if pass.give_back() {
+            self.has_given_back(pass.operation(), why);
         }
     }
 
@@ -225,7 +225,7 @@ impl Services {
         open: StreamOpen,
     ) -> Result<Object, Error> {
         // Work that undoes something begins without capacity; streams need theirs all the same.
-        self.has_taken(&scope.operation, scope.hold.take().await);
+        self.has_taken(&scope.operation, scope.pass.take().await);
         let writer = {
             let mut takes = scope.takes();
             let take = takes.get_mut(&open.take).ok_or_else(|| unknown_take(&open.take))?;
@@ -246,7 +246,7 @@ impl Services {
             let message = format!("recovery point {} is not part of this restore", open.point);
             return Err(Fault::bug("source.foreign", message).into());
         }
-        self.has_taken(&scope.operation, scope.hold.take().await);
+        self.has_taken(&scope.operation, scope.pass.take().await);
         let item = self.item(&scope.item).await?;
         // Damage in another point is no reason to refuse this one.
         let points = item.listing().await?.points;
@@ -365,7 +365,7 @@ impl StepCalls {
     ) -> Self {
         let _turn = Arc::clone(&scope.turn).lock_owned().await;
         let _step = Arc::clone(&services.steps).read_owned().await;
-        let _job = scope.hold.job();
+        let _job = scope.pass.job();
         *services.jobs().entry(scope.operation.clone()).or_default() += 1;
         StepCalls { services, scope, port, ended: Cancellation::new(), _job, _turn, _step }
     }

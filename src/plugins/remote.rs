@@ -51,7 +51,7 @@ impl AnyMachine for Admitted {
 
     fn step(&self, call: StepCall, port: Arc<dyn Port>) -> BoxFuture<'_, Outcome> {
         // A run that belongs to no operation is refused when its step begins.
-        let at_work = self.services.scope(&call.run).map(|scope| scope.hold.step());
+        let at_work = self.services.scope(&call.run).map(|scope| scope.pass.step());
         Box::pin(async move {
             let outcome = self.machine.step(call, port).await;
             drop(at_work);

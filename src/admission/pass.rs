@@ -1,7 +1,7 @@
 //! What an operation holds while its run exists: a permit whose capacity comes and goes.
 //!
 //! **How.** A permit has two halves. What it excludes stays until nothing of the operation can be
-//! at work any more, and returns when the last who may be drops the [`Hold`]. Its capacity is
+//! at work any more, and returns when the last who may be drops the [`Pass`]. Its capacity is
 //! given back while nothing is at work for long, and taken again before the next step begins. One
 //! lock decides between the two, so that no step begins on capacity that is just being given back.
 
@@ -15,7 +15,7 @@ use super::door::Door;
 
 /// What an operation holds.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct Pass {
     operation: OperationId,
     door: Door,
     permit: Permit,
@@ -74,13 +74,13 @@ impl Activity {
     }
 }
 
-impl Hold {
-    /// A hold of what `permit` has.
+impl Pass {
+    /// A pass of what `permit` has.
     pub(crate) fn new(operation: OperationId, door: Door, permit: Permit) -> Arc<Self> {
         Self::with(operation, door, permit, State::default())
     }
 
-    /// A hold whose permit may have given its capacity back.
+    /// A pass whose permit may have given its capacity back.
     pub(crate) fn away(operation: OperationId, door: Door, permit: Permit) -> Arc<Self> {
         Self::with(operation, door, permit, State { is_away: true, is_excused: false })
     }
@@ -88,7 +88,7 @@ impl Hold {
     fn with(operation: OperationId, door: Door, permit: Permit, state: State) -> Arc<Self> {
         let (state, taking) = (Mutex::new(state), AsyncMutex::default());
         let activity = watch::Sender::new(Activity::default());
-        Arc::new(Hold { operation, door, permit, state, taking, activity })
+        Arc::new(Pass { operation, door, permit, state, taking, activity })
     }
 
     pub(crate) fn operation(&self) -> &OperationId {
@@ -161,13 +161,13 @@ impl Hold {
     /// A step begins, and works until what is returned is dropped.
     pub(crate) fn step(self: &Arc<Self>) -> AtWork {
         self.changed(|activity| activity.steps += 1);
-        AtWork { hold: Arc::clone(self), what: What::Step }
+        AtWork { pass: Arc::clone(self), what: What::Step }
     }
 
     /// A step is in the plugin until what is returned is dropped.
     pub(crate) fn job(self: &Arc<Self>) -> AtWork {
         self.changed(|activity| activity.jobs += 1);
-        AtWork { hold: Arc::clone(self), what: What::Job }
+        AtWork { pass: Arc::clone(self), what: What::Job }
     }
 
     fn changed(&self, change: impl FnOnce(&mut Activity)) {
@@ -185,7 +185,7 @@ impl Hold {
 /// Something that is at work for an operation.
 #[derive(Debug)]
 pub(crate) struct AtWork {
-    hold: Arc<Hold>,
+    pass: Arc<Pass>,
     what: What,
 }
 
@@ -198,7 +198,7 @@ enum What {
 impl Drop for AtWork {
     fn drop(&mut self) {
         let what = self.what;
-        self.hold.changed(|activity| match what {
+        self.pass.changed(|activity| match what {
             What::Step => activity.steps -= 1,
             What::Job => activity.jobs -= 1,
         });
