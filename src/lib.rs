@@ -67,7 +67,7 @@ pub use fsm_core::{Class, Environment, Fault, Graph, Progress, RunId, Timestamp}
 pub use key::KeySource;
 pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task, WaitsFor};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, host::Trust,
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until, host::Trust,
 };
 pub use plugins::Plugin;
 pub use throttle::{Priority, Scope, Snapshot};

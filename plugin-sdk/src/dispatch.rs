@@ -161,7 +161,10 @@ impl<W: Workload> Serve for Served<W> {
             Request::Decide { item, wanted, points } => {
                 reply(&workload.decide(&item, &wanted, &points).await?)
             }
-            Request::Plan { points, target, .. } => reply(&workload.plan(&points, &target)?),
+            Request::Plan { points, target, until, .. } => reply(&match until {
+                Some(until) => workload.plan_until(&points, &target, &until)?,
+                None => workload.plan(&points, &target)?,
+            }),
             Request::Restore { restore } => reply(&workload.restore(&restore).await?),
             Request::Endpoints { .. } => reply(&workload.endpoints()?),
             Request::Route { call, .. } => reply(&workload.route(&call)),

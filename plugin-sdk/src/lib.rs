@@ -102,6 +102,7 @@ mod point;
 mod seal;
 mod services;
 mod take;
+mod until;
 mod workload;
 
 pub use async_trait::async_trait;
@@ -121,4 +122,5 @@ pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+pub use until::Until;
 pub use workload::{Config, Machines, Workload};

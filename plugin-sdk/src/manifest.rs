@@ -38,6 +38,10 @@ pub struct Manifest {
     /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
+    /// Whether a restore can stop inside what a point covers
+    /// ([`RestoreRequest::until`](crate::RestoreRequest::until)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores_until: bool,
     /// Whether programs of the workload call by themselves: then the host asks for its
     /// [`endpoints`](crate::Workload::endpoints).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -71,6 +75,7 @@ impl Manifest {
             operations: Vec::new(),
             config_schema: Value::Null,
             throttle: Policy::default(),
+            restores_until: false,
             ingress: false,
         }
     }
@@ -86,6 +91,13 @@ impl Manifest {
     #[must_use]
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config_schema = schema;
+        self
+    }
+
+    /// Offers restores that stop inside what a point covers.
+    #[must_use]
+    pub fn restores_until(mut self) -> Self {
+        self.restores_until = true;
         self
     }
 

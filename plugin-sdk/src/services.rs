@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fsm_core::{Fault, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 #[cfg(feature = "host")]
 use crate::abi::{Cancellation, HostCalls};
@@ -45,6 +46,8 @@ pub struct FinishedTake {
     pub begun_at: Timestamp,
     /// Its streams.
     pub receipts: Vec<Receipt>,
+    /// What was learned while they were produced; see [`OpenTake::finish_with`]. Null if nothing.
+    pub facts: Value,
 }
 
 /// A take whose streams can be written. Dropped unfinished, it leaves nothing that counts.
@@ -133,9 +136,10 @@ impl Host {
     /// The take may have been begun although the future was dropped; beginning it again is right.
     pub async fn take(&self, name: &str) -> Result<Take, Fault> {
         let begin = TakeBegin { name: name.to_owned() };
-        let TakeBegun { take: id, begun_at, finished } = self.ask(call::TAKE_BEGIN, &begin).await?;
+        let TakeBegun { take: id, begun_at, finished, facts } =
+            self.ask(call::TAKE_BEGIN, &begin).await?;
         Ok(match finished {
-            Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts }),
+            Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts, facts }),
             None => Take::Begun(OpenTake { host: self.clone(), id, begun_at }),
         })
     }
@@ -271,9 +275,21 @@ impl OpenTake {
     ///
     /// The host's fault: a stream of it failed, or was not finished.
     pub async fn finish(self) -> Result<FinishedTake, Fault> {
+        self.finish_with(Value::Null).await
+    }
+
+    /// As [`finish`](OpenTake::finish), with what was learned while the streams were produced
+    /// (where the database's log stood at their end, say). Whoever adopts the take finds it in
+    /// [`FinishedTake::facts`]: the streams themselves cannot be read before they are sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](OpenTake::finish).
+    pub async fn finish_with(self, facts: Value) -> Result<FinishedTake, Fault> {
         let OpenTake { host, id, begun_at } = self;
-        let receipts = host.ask(call::TAKE_FINISH, &TakeFinish { take: id }).await?;
-        Ok(FinishedTake { begun_at, receipts })
+        let finish = TakeFinish { take: id, facts: facts.clone() };
+        let receipts = host.ask(call::TAKE_FINISH, &finish).await?;
+        Ok(FinishedTake { begun_at, receipts, facts })
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Wanted, plan::base_links,
+    RestoreRequest, Route, RunPlan, Until, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -68,6 +68,23 @@ pub trait Workload: Sized + Send + Sync + 'static {
     /// A fault of class [`Chain`](fsm_core::Class::Chain) that names the point that is missing.
     fn plan(&self, points: &[PointMeta], target: &PointId) -> Result<Vec<PointId>, Fault> {
         base_links(points, target)
+    }
+
+    /// As [`plan`](Workload::plan), for a restore that stops at `until`, inside what `target`
+    /// covers: a pure function, asked of workloads whose manifest says that they can. The default
+    /// takes the points that a restore to the end of `target` would.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Workload::plan); also if `until` lies before everything that could be restored.
+    fn plan_until(
+        &self,
+        points: &[PointMeta],
+        target: &PointId,
+        until: &Until,
+    ) -> Result<Vec<PointId>, Fault> {
+        let _ = until;
+        self.plan(points, target)
     }
 
     /// Where programs of the workload call. Asked once, after [`open`](Workload::open), and only

@@ -1,4 +1,4 @@
-//! What operations wait for, and what they pass: the crate `throttle`, as the engine drives it.
+//! What operations wait for, and what they hold: the crate `throttle`, as the engine drives it.
 //!
 //! **Promise.** Deadlines expire and grants that nobody comes for are taken back without anybody's
 //! help. What an operation excludes stays excluded for as long as any of its work may be at work;

@@ -1,4 +1,4 @@
-//! What an operation holds while its run exists: a permit whose capacity comes and goes.
+//! What an operation was admitted with: a permit whose capacity comes and goes.
 //!
 //! **How.** A permit has two halves. What it excludes stays until nothing of the operation can be
 //! at work any more, and returns when the last who may be drops the [`Pass`]. Its capacity is
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::door::Door;
 
-/// What an operation holds.
+/// What an operation has, from its admission until nothing of it can be at work.
 #[derive(Debug)]
 pub(crate) struct Pass {
     operation: OperationId,
@@ -75,7 +75,7 @@ impl Activity {
 }
 
 impl Pass {
-    /// A pass of what `permit` has.
+    /// A pass with all that `permit` has.
     pub(crate) fn new(operation: OperationId, door: Door, permit: Permit) -> Arc<Self> {
         Self::with(operation, door, permit, State::default())
     }

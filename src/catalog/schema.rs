@@ -47,6 +47,9 @@ pub(super) const STEPS: &[&str] = &[
         FROM mercury_point;
 ",
     "
+    ALTER TABLE mercury_take ADD COLUMN facts TEXT NOT NULL DEFAULT 'null';
+",
+    "
     ALTER TABLE mercury_operation ADD COLUMN priority TEXT;
     ALTER TABLE mercury_operation ADD COLUMN deadline_ms INTEGER;
     ALTER TABLE mercury_operation ADD COLUMN follows TEXT;

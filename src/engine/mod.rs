@@ -13,6 +13,7 @@
 mod builder;
 mod claims;
 mod coalesce;
+mod coverage;
 mod decide;
 mod execute;
 mod handle;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fsm_core::Timestamp;
-use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
 use throttle::Priority;
 
 use super::{execute, handle::Engine};
@@ -35,6 +35,7 @@ pub struct RestoreTo {
     point: PointId,
     target: Option<String>,
     overwrite: Overwrite,
+    until: Option<Until>,
     terms: Terms,
 }
 
@@ -115,8 +116,9 @@ impl BackupRequest {
 
 impl RestoreTo {
     pub(super) fn new(engine: Engine, item: ItemId, point: PointId) -> Self {
-        let (id, target, overwrite) = (None, None, Overwrite::Refuse);
-        RestoreTo { engine, id, item, point, target, overwrite, terms: Terms::default() }
+        let (target, overwrite, until) = (None, Overwrite::Refuse, None);
+        let terms = Terms::default();
+        RestoreTo { engine, id: None, item, point, target, overwrite, until, terms }
     }
 
     /// Names the operation; see [`BackupRequest::id`].
@@ -135,6 +137,13 @@ impl RestoreTo {
     /// Replaces what is there, once the restored data is whole. Refused by default.
     pub fn overwrite(mut self) -> Self {
         self.overwrite = Overwrite::Replace;
+        self
+    }
+
+    /// Stops at a moment that the point covers, instead of at its end;
+    /// [`Engine::point_covering`] finds the point. Only workloads with logs can.
+    pub fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
         self
     }
 
@@ -166,8 +175,8 @@ impl RestoreTo {
     ///
     /// As [`BackupRequest::submit`].
     pub async fn submit(self) -> Result<Operation, Error> {
-        let RestoreTo { engine, id, item, point, target, overwrite, terms } = self;
-        let task = Task::Restore { item, point, target, overwrite };
+        let RestoreTo { engine, id, item, point, target, overwrite, until, terms } = self;
+        let task = Task::Restore { item, point, target, overwrite, until };
         execute::submit(&engine, id, task, terms).await
     }
 }

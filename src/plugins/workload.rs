@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fsm_core::{Fault, Graph};
 use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
-    Wanted,
+    Until, Wanted,
     host::{NoCalls, PluginInstance},
     message::{self, Request},
 };
@@ -72,9 +72,11 @@ impl Hosted {
         item: &ItemId,
         points: &[PointMeta],
         target: &PointId,
+        until: Option<&Until>,
     ) -> Result<Vec<PointMeta>, Error> {
-        let request =
-            Request::Plan { item: item.clone(), points: points.to_vec(), target: target.clone() };
+        let (item, points_of) = (item.clone(), points.to_vec());
+        let (target, until) = (target.clone(), until.cloned());
+        let request = Request::Plan { item, points: points_of, target, until };
         let ids: Vec<PointId> = self.ask(&request).await?;
         let chain = ids.iter().map(|id| {
             let known = points.iter().find(|point| point.id == *id).cloned();
