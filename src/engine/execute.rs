@@ -349,10 +349,10 @@ async fn work(
 /// Ends a run that will never be admitted; nothing of it has run.
 async fn refused(inner: &Inner, run: &RunId, error: Error) -> Halt {
     let halt = Halt::from(error);
-    if let Halt::Failed(fault) = &halt {
-        if let Err(error) = inner.runtime.revoke(run, Ending::Failed, fault.clone()).await {
-            tracing::warn!(%run, %error, "a run that was refused stays in the journal");
-        }
+    if let Halt::Failed(fault) = &halt
+        && let Err(error) = inner.runtime.revoke(run, Ending::Failed, fault.clone()).await
+    {
+        tracing::warn!(%run, %error, "a run that was refused stays in the journal");
     }
     halt
 }
