@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use futures_intrusive::sync::SharedSemaphore;
-use throttle::{Admission, Class, Limits, ManualClock, Policy, Request, Resource};
+use throttle::{Admission, Class, Limits, ManualClock, Policy, Request, Resource, SystemClock};
 
 const ROUNDS: usize = 40;
 const PAIRS: u32 = 500;
@@ -21,21 +21,27 @@ const WAITERS: u32 = 10_000;
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
     let rounds = if is_test { 1 } else { ROUNDS };
-    let uncontended: [Contender; 6] = [
+    let uncontended: [Contender; 10] = [
         ("tokio", Box::new(tokio_uncontended)),
         ("async-lock", Box::new(async_lock_uncontended)),
         ("futures-intrusive, fair", Box::new(intrusive_uncontended)),
-        ("throttle, 1 claim", Box::new(|| throttle_uncontended(1, 1))),
-        ("throttle, 4 claims", Box::new(|| throttle_uncontended(4, 1))),
-        ("throttle, 4 claims, 20 others at work", Box::new(|| throttle_uncontended(4, 21))),
+        ("throttle, 1 claim", Box::new(|| throttle_prepared(1, 1, &Manual))),
+        ("throttle, 4 claims", Box::new(|| throttle_prepared(4, 1, &Manual))),
+        ("throttle, 4 claims, 20 others at work", Box::new(|| throttle_prepared(4, 21, &Manual))),
+        ("throttle, 1 claim, the system's clock", Box::new(|| throttle_prepared(1, 1, &System))),
+        ("throttle, 4 claims, the system's clock", Box::new(|| throttle_prepared(4, 1, &System))),
+        ("throttle, 1 claim, from text", Box::new(|| throttle_from_text(1))),
+        ("throttle, 4 claims, from text", Box::new(|| throttle_from_text(4))),
     ];
     print("taken and given back, nobody waits", &uncontended, rounds);
-    let drained: [Contender; 5] = [
+    let drained: [Contender; 7] = [
         ("tokio", Box::new(tokio_drained)),
         ("async-lock", Box::new(async_lock_drained)),
         ("futures-intrusive, fair", Box::new(intrusive_drained)),
-        ("throttle, 1 claim", Box::new(|| throttle_drained(1))),
-        ("throttle, 4 claims", Box::new(|| throttle_drained(4))),
+        ("throttle, 1 claim", Box::new(|| throttle_drained(1, Asking::Prepared))),
+        ("throttle, 4 claims", Box::new(|| throttle_drained(4, Asking::Prepared))),
+        ("throttle, 1 claim, from text", Box::new(|| throttle_drained(1, Asking::FromText))),
+        ("throttle, 4 claims, from text", Box::new(|| throttle_drained(4, Asking::FromText))),
     ];
     print("a line of 10,000, drained, each", &drained, rounds);
 }
@@ -131,13 +137,36 @@ fn intrusive_drained() -> f64 {
     drain(first, |_| semaphore.acquire(1))
 }
 
-fn admission(streams: u32) -> Admission {
+/// The clock that an admission reads once for each request.
+trait Time {
+    fn admission(&self, limits: Limits) -> Admission;
+}
+
+/// A clock that stands still. A semaphore reads none, so this compares like with like.
+struct Manual;
+
+impl Time for Manual {
+    fn admission(&self, limits: Limits) -> Admission {
+        Admission::new(limits, ManualClock::new())
+    }
+}
+
+/// What an agent uses.
+struct System;
+
+impl Time for System {
+    fn admission(&self, limits: Limits) -> Admission {
+        Admission::new(limits, SystemClock::new())
+    }
+}
+
+fn admission(streams: u32, time: &dyn Time) -> Admission {
     let limits = Limits::new().node("streams", streams).workload("w", "streams", streams).resource(
         Resource::instance("w/i"),
         "streams",
         streams,
     );
-    let admission = Admission::new(limits, ManualClock::new());
+    let admission = time.admission(limits);
     let policy = Policy::new().class(Class::new("data")).compile().expect("the policy is sound");
     admission.register("w", policy).expect("it is the only policy");
     admission
@@ -155,24 +184,52 @@ fn request(claims: u32, number: u32, database: &str) -> Request {
     }
 }
 
-/// The request is ready beforehand, and copied: whoever asks has its names anyway.
-fn throttle_uncontended(claims: u32, streams: u32) -> f64 {
-    let admission = admission(streams);
+/// What somebody does who asks for the same again and again: the names are looked up once,
+/// as a semaphore is looked up once.
+fn throttle_prepared(claims: u32, streams: u32, time: &dyn Time) -> f64 {
+    let admission = admission(streams, time);
     let others: Vec<_> = (1..streams)
         .map(|number| admission.try_acquire(request(claims, number, &format!("w/i/{number}"))))
         .collect();
-    let ready = request(claims, 0, "w/i/sales");
-    let each_ns = time(PAIRS, || {
-        for _ in 0..PAIRS {
-            drop(black_box(admission.try_acquire(ready.clone()).expect("nobody has it")));
-        }
-    });
+    let ready = admission.prepare(request(claims, 0, "w/i/sales")).expect("every name is known");
+    let each_ns = time_pairs(|| drop(black_box(ready.try_acquire().expect("nobody has it"))));
     drop(others);
     each_ns
 }
 
-fn throttle_drained(claims: u32) -> f64 {
-    let admission = admission(1);
-    let first = admission.try_acquire(request(claims, WAITERS, "w/i/sales"));
-    drain(first, |number| admission.acquire(request(claims, number, "w/i/sales")))
+/// What somebody does who asks once: the request is made of text each time.
+fn throttle_from_text(claims: u32) -> f64 {
+    let admission = admission(1, &Manual);
+    time_pairs(|| {
+        let request = request(claims, 0, "w/i/sales");
+        drop(black_box(admission.try_acquire(request).expect("nobody has it")));
+    })
+}
+
+fn time_pairs(pair: impl Fn()) -> f64 {
+    time(PAIRS, || (0..PAIRS).for_each(|_| pair()))
+}
+
+/// Whether everybody in line has names of its own, or all ask for the same.
+#[derive(Clone, Copy)]
+enum Asking {
+    Prepared,
+    FromText,
+}
+
+fn throttle_drained(claims: u32, asking: Asking) -> f64 {
+    let admission = admission(1, &Manual);
+    let prepared = |number| {
+        let request = request(claims, number, "w/i/sales");
+        admission.prepare(request).expect("every name is known")
+    };
+    // Who holds a permit does not wait for another one, so the first has a name of its own
+    // and the others have one for each.
+    let first = prepared(WAITERS).try_acquire();
+    match asking {
+        Asking::Prepared => drain(first, |number| prepared(number).acquire()),
+        Asking::FromText => {
+            drain(first, |number| admission.acquire(request(claims, number, "w/i/sales")))
+        }
+    }
 }

@@ -1,9 +1,8 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
-use std::sync::Arc;
-
-use super::members::{Member, Members};
-use super::request_state::{Holder, Need, Place, Waiter};
+use super::request_state::{Holder, Need, Needs, Place, Site, Waiter};
+use super::requests::Entry;
+use super::rulebook::LimitKey;
 use super::table::Slot;
 use super::{Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -14,7 +13,7 @@ use crate::request_id::RequestId;
 impl Core {
     /// The capacity of a permit is given back; its exclusions stay.
     pub(crate) fn release_capacity(&mut self, id: RequestId) {
-        let Some(holder) = self.holders.get(&id) else { return };
+        let Some(holder) = self.requests.holder(id) else { return };
         let returned: Vec<_> =
             holder.needs.iter().copied().filter(|need| need.capacity().is_some()).collect();
         self.give_up(id, &returned);
@@ -33,7 +32,7 @@ impl Core {
                     }
                 }
                 Claim::Capacity { resource, limit, units } => {
-                    if let Some(site) = self.limits.find(&(resource.clone(), limit.clone())) {
+                    if let Some(site) = self.limits.find(&LimitKey(resource, limit)) {
                         returned.push(Need::Capacity { site, units: *units });
                     }
                 }
@@ -43,7 +42,7 @@ impl Core {
     }
 
     fn give_up(&mut self, id: RequestId, returned: &[Need]) {
-        let Some(mut holder) = self.holders.remove(&id) else { return };
+        let Some(mut holder) = self.requests.take_holder(id) else { return };
         let had_exclusions = holder.has_exclusions();
         let mut forgotten = Vec::new();
         for &need in returned {
@@ -56,7 +55,7 @@ impl Core {
                     let Some(held) = held else { continue };
                     forgotten.push(holder.needs.remove(held));
                     self.exclusions.get_mut(site).release(class, id);
-                    self.gained.insert(need.site());
+                    self.gain(need.site());
                 }
                 Need::Capacity { site, units } => {
                     let Some(index) = capacity_at(&holder.needs, site) else { continue };
@@ -82,9 +81,9 @@ impl Core {
             }
         }
         if had_exclusions && !holder.has_exclusions() {
-            self.stop_holding(&holder.party.root);
+            self.stop_holding(holder.party.root);
         }
-        self.holders.insert(id, holder);
+        self.requests.insert(id, Entry::Holder(holder));
         self.settle();
         self.forget(&forgotten);
     }
@@ -101,26 +100,24 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let Some(holder) = self.holders.get(&id) else {
+        let Some(holder) = self.requests.holder(id) else {
             return Err(refused(AcquireErrorKind::Released));
         };
         if holder.given_up.is_empty() {
             return Ok(None);
         }
-        let (party, needs) = (holder.party.clone(), holder.given_up.clone());
+        let (party, needs) = (holder.party, holder.given_up.clone());
         let (due, rank) = (holder.place.due, holder.place.rank);
-        for (site, _) in needs.iter().filter_map(|need| need.capacity()) {
-            self.limits.refer_again(site);
-        }
-        let id = self.take_id();
+        self.refer_again(&needs);
+        self.refer_again_to_party(party);
+        let id = self.requests.next_id();
         let place = Place { due, rank, id };
-        let member = Member { owner: Arc::clone(&party.owner), deadline: None, is_claimed: false };
         let waiter = Waiter {
             party,
             needs,
             place,
             since: self.now,
-            members: Members::from([(id, member)]),
+            members: self.alone(id, party.owner, None),
             coalesce_key: None,
             witness: 0,
             overtakes: 0,
@@ -131,16 +128,18 @@ impl Core {
 
     /// A granted request for what a permit gave up becomes part of that permit.
     pub(crate) fn merge(&mut self, part: RequestId, whole: RequestId) -> bool {
-        let wanted = self.holders.get(&whole).is_some_and(|whole| !whole.given_up.is_empty());
+        let wanted = self.requests.holder(whole).is_some_and(|whole| !whole.given_up.is_empty());
         if !wanted {
             self.release(part);
             return false;
         }
         let (Some(part_holder), Some(mut holder)) =
-            (self.take_out(part), self.holders.remove(&whole))
+            (self.take_out(part), self.requests.take_holder(whole))
         else {
             return false;
         };
+        self.forget_members(&part_holder.members);
+        self.forget_party(part_holder.party);
         let mut forgotten = part_holder.needs;
         for (site, _) in forgotten.iter().filter_map(|need| need.capacity()) {
             self.limits.get_mut(site).hand_over(part, whole);
@@ -151,7 +150,7 @@ impl Core {
                 forgotten.push(need);
             }
         }
-        self.holders.insert(whole, holder);
+        self.requests.insert(whole, Entry::Holder(holder));
         self.forget(&forgotten);
         true
     }
@@ -180,7 +179,7 @@ impl Core {
             let repaid = loan.1.min(returned);
             loan.1 -= repaid;
             returned -= repaid;
-            let lender = holder.party.lender.and_then(|id| Some((id, self.holders.get(&id)?)));
+            let lender = holder.party.lender.and_then(|id| Some((id, self.requests.holder(id)?)));
             if let Some((lender, lending)) = lender {
                 let nominal = lending.needs.iter().filter_map(|need| need.capacity());
                 let nominal = nominal.filter(|&(at, _)| at == site).map(|(_, units)| units).sum();
@@ -188,7 +187,7 @@ impl Core {
             }
         }
         holder.loans.retain(|&(_, units)| units > 0);
-        self.gained.insert(Need::Capacity { site, units }.site());
+        self.gain(Site::Limit(site));
     }
 }
 
@@ -197,7 +196,7 @@ fn capacity_at(needs: &[Need], site: Slot) -> Option<usize> {
 }
 
 /// Adds a capacity to `needs`; true if there was one at the same limit already.
-fn add(needs: &mut Vec<Need>, need: Need) -> bool {
+fn add(needs: &mut Needs, need: Need) -> bool {
     let Some((site, more)) = need.capacity() else { return false };
     match capacity_at(needs, site) {
         Some(index) => {

@@ -1,9 +1,10 @@
 //! One limit: a number that is compared, never a bag of tokens.
 
-use std::collections::BTreeMap;
-
+use super::counters::CounterIndex;
 use super::groups::Groups;
+use super::line::Line;
 use super::request_state::Place;
+use super::rulebook::Bounds;
 use crate::request_id::RequestId;
 
 /// One limit: how much there is, who uses it, and who wants to.
@@ -13,8 +14,12 @@ use crate::request_id::RequestId;
 #[derive(Debug)]
 pub(super) struct LimitSite {
     pub(super) capacity: u32,
+    /// The most units that a request may ask for; `None` once nobody sets the limit any more.
+    pub(super) ceiling: Option<u32>,
+    /// Where is counted what happens here.
+    pub(super) counter: CounterIndex,
     pub(super) used: u64,
-    pub(super) holders: BTreeMap<RequestId, u32>,
+    pub(super) holders: Line<RequestId, u32>,
     /// The waiters that need units and are parked here or at another limit, by how much
     /// they need. Who waits for an exclusion is not among them, nor who needs a limit that
     /// is paused, unless it is this one: it is not this limit that keeps it waiting.
@@ -22,18 +27,23 @@ pub(super) struct LimitSite {
     /// The waiters that are parked here, by how much they need.
     pub(super) parked: Groups<u32>,
     /// Units that are set aside for waiters that were overtaken too often.
-    pub(super) reserved: BTreeMap<Place, u32>,
+    pub(super) reserved: Line<Place, u32>,
+    /// Whether the site is among those that gained something.
+    pub(super) has_gained: bool,
 }
 
 impl LimitSite {
-    pub(super) fn new(capacity: u32) -> Self {
+    pub(super) fn new(bounds: Bounds, counter: CounterIndex) -> Self {
         Self {
-            capacity,
+            capacity: bounds.capacity,
+            ceiling: Some(bounds.ceiling),
+            counter,
             used: 0,
-            holders: BTreeMap::new(),
+            holders: Line::new(),
             line: Groups::new(),
             parked: Groups::new(),
-            reserved: BTreeMap::new(),
+            reserved: Line::new(),
+            has_gained: false,
         }
     }
 
@@ -71,7 +81,8 @@ impl LimitSite {
     /// Lets `to` hold what `from` holds.
     pub(super) fn hand_over(&mut self, from: RequestId, to: RequestId) {
         if let Some(units) = self.holders.remove(&from) {
-            *self.holders.entry(to).or_default() += units;
+            let held = self.holders.get(&to).copied().unwrap_or(0);
+            self.holders.insert(to, held + units);
         }
     }
 
@@ -89,7 +100,7 @@ impl LimitSite {
             return false;
         }
         let mut taken = self.used - u64::from(lendable);
-        for (_, &reserved) in self.reserved.range(..place) {
+        for (_, &reserved) in self.reserved.iter().take_while(|&(waiting, _)| waiting < place) {
             if cfg!(mutant = "pinned_units_are_free") {
                 break;
             }
@@ -107,10 +118,10 @@ impl LimitSite {
     /// counted with `count`.
     pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
         self.parked
-            .iter()
-            .filter_map(|(&units, places)| {
+            .heads()
+            .filter_map(|(units, place)| {
                 count();
-                places.first().copied().filter(|&place| self.passes(units, place, None))
+                self.passes(units, place, None).then_some(place)
             })
             .min()
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::members::Members;
 use super::rulebook::ClassRef;
 use super::table::Slot;
@@ -19,12 +21,12 @@ pub(super) struct Place {
     pub(super) due: i128,
     /// Among requests that are due at the same time, whose place it is: the request's own,
     /// or that of the permit whose place it takes again.
-    pub(super) rank: RequestId,
+    pub(super) rank: u64,
     pub(super) id: RequestId,
 }
 
 /// One claim, resolved to the site that decides it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Exclusion { site: Slot, class: ClassRef },
     Capacity { site: Slot, units: u32 },
@@ -47,6 +49,10 @@ impl Need {
     }
 }
 
+/// The needs of one request, from narrow to wide, exclusions before capacities. What is usual
+/// (an item, its instance, its workload and the node) fits without an allocation.
+pub(super) type Needs = SmallVec<[Need; 4]>;
+
 /// Something that a request can wait at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Site {
@@ -55,10 +61,10 @@ pub(super) enum Site {
 }
 
 /// Who asks, and the operation that it is part of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Party {
-    pub(super) owner: Arc<str>,
-    pub(super) root: Arc<str>,
+    pub(super) owner: Slot,
+    pub(super) root: Slot,
     /// The permit whose units it may use.
     pub(super) lender: Option<RequestId>,
 }
@@ -67,12 +73,11 @@ pub(super) struct Party {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) party: Party,
-    /// From narrow to wide, exclusions before capacities.
-    pub(super) needs: Vec<Need>,
+    pub(super) needs: Needs,
     pub(super) place: Place,
     pub(super) since: Instant,
     pub(super) members: Members,
-    pub(super) coalesce_key: Option<String>,
+    pub(super) coalesce_key: Option<Arc<str>>,
     /// The first need that cannot be met: the one place where the waiter is parked.
     pub(super) witness: usize,
     /// Counted here and not where it is parked, so that moving does not reset it.
@@ -107,12 +112,12 @@ pub(super) enum Absence {
 #[derive(Debug)]
 pub(super) struct Holder {
     pub(super) party: Party,
-    pub(super) needs: Vec<Need>,
+    pub(super) needs: Needs,
     pub(super) place: Place,
     pub(super) since: Instant,
     pub(super) members: Members,
     /// Capacity that was given back and may be wanted again.
-    pub(super) given_up: Vec<Need>,
+    pub(super) given_up: Needs,
     /// By limit, how many of its units came from the lender.
     pub(super) loans: Vec<(Slot, u32)>,
     /// What is left of the waiter until somebody comes for the permit.
@@ -124,20 +129,21 @@ pub(super) struct Holder {
 pub(super) struct Unclaimed {
     pub(super) revoke_at: Instant,
     pub(super) since: Instant,
-    pub(super) coalesce_key: Option<String>,
+    pub(super) coalesce_key: Option<Arc<str>>,
     pub(super) overtakes: u32,
 }
 
 impl Holder {
     pub(super) fn new(
         party: Party,
-        needs: Vec<Need>,
+        needs: Needs,
         place: Place,
         since: Instant,
         members: Members,
+        unclaimed: Option<Unclaimed>,
     ) -> Self {
-        let (given_up, loans) = (Vec::new(), Vec::new());
-        Self { party, needs, place, since, members, given_up, loans, unclaimed: None }
+        let (given_up, loans) = (Needs::new(), Vec::new());
+        Self { party, needs, place, since, members, given_up, loans, unclaimed }
     }
 
     pub(super) fn has_exclusions(&self) -> bool {

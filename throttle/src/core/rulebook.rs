@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hashbrown::Equivalent;
+
 use crate::limits::Limits;
 use crate::policy::{ClassIndex, CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
 use crate::priority::Priority;
@@ -16,8 +18,36 @@ pub(super) struct ClassRef {
     class: u32,
 }
 
+impl ClassRef {
+    /// The numbers of its workload and of the class in it.
+    pub(super) fn indices(self) -> (usize, usize) {
+        (self.workload as usize, self.class as usize)
+    }
+
+    pub(super) fn from_indices(workload: usize, class: usize) -> Self {
+        let number = |index| u32::try_from(index).expect("few classes");
+        Self { workload: number(workload), class: number(class) }
+    }
+}
+
 /// A limit: whose it is, and its name.
 pub(super) type LimitName = (Resource, String);
+
+/// The name of a limit that is only looked up. It is hashed like [`LimitName`].
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct LimitKey<'a>(pub(super) &'a Resource, pub(super) &'a str);
+
+impl LimitKey<'_> {
+    pub(super) fn to_name(self) -> LimitName {
+        (self.0.clone(), self.1.to_owned())
+    }
+}
+
+impl Equivalent<LimitName> for LimitKey<'_> {
+    fn equivalent(&self, name: &LimitName) -> bool {
+        *self.1 == name.1 && *self.0 == name.0
+    }
+}
 
 /// The numbers that hold for a limit.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +64,8 @@ pub(super) struct Rulebook {
     ceilings: BTreeMap<LimitName, u32>,
     workloads: BTreeMap<String, u32>,
     policies: Vec<Registered>,
+    /// Changes whenever a name may mean something else than before.
+    edition: u64,
 }
 
 /// The policy of a workload.
@@ -45,13 +77,16 @@ struct Registered {
     names: Vec<String>,
     /// What each of them is in the present policy, by its name or an alias.
     present: Vec<Option<ClassIndex>>,
+    /// The number of each class of the present policy among the names.
+    numbers: Vec<u32>,
 }
 
 impl Registered {
     fn new(workload: &str, policy: CompiledPolicy) -> Self {
         let names = policy.names().to_vec();
         let present = names.iter().map(|name| policy.class(name)).collect();
-        Self { workload: workload.to_owned(), policy, names, present }
+        let numbers = numbers(&policy, &names);
+        Self { workload: workload.to_owned(), policy, names, present, numbers }
     }
 
     fn replace(&mut self, policy: CompiledPolicy) {
@@ -59,6 +94,7 @@ impl Registered {
         let new: Vec<_> = new.collect();
         self.names.extend(new);
         self.present = self.names.iter().map(|name| policy.class(name)).collect();
+        self.numbers = numbers(&policy, &self.names);
         self.policy = policy;
     }
 
@@ -71,9 +107,22 @@ impl Registered {
     }
 }
 
+/// The number of each class of `policy` among `names`.
+fn numbers(policy: &CompiledPolicy, names: &[String]) -> Vec<u32> {
+    let number = |name| (0..).zip(names).find(|&(_, known)| known == name);
+    let number = |name| number(name).expect("every class of a policy has a number").0;
+    policy.names().iter().map(number).collect()
+}
+
 impl Rulebook {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, ceilings: BTreeMap::new(), workloads: BTreeMap::new(), policies: Vec::new() }
+        Self {
+            limits,
+            ceilings: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            policies: Vec::new(),
+            edition: 0,
+        }
     }
 
     pub(super) fn register(
@@ -98,6 +147,7 @@ impl Rulebook {
         match self.workloads.get(workload) {
             Some(&index) => {
                 self.policies[index as usize].replace(policy);
+                self.edition += 1;
                 Ok(())
             }
             None => Err(PolicyError::new(PolicyErrorKind::NotRegistered, workload)),
@@ -140,10 +190,7 @@ impl Rulebook {
         let index = *self.workloads.get(workload).ok_or(UnknownName::Workload)?;
         let registered = &self.policies[index as usize];
         let class = registered.policy.class(class).ok_or(UnknownName::Class)?;
-        let name = registered.policy.name(class);
-        let class = registered.names.iter().position(|known| known == name);
-        let class = class.expect("every class of the present policy has a number");
-        Ok(ClassRef { workload: index, class: u32::try_from(class).expect("few classes") })
+        Ok(ClassRef { workload: index, class: registered.numbers[usize::from(class)] })
     }
 
     /// The workload and the proper name of a class.
@@ -180,6 +227,10 @@ impl Rulebook {
     /// Whether it makes no difference which of the two starts first.
     pub(super) fn may_mix(&self, scope: Scope, one: ClassRef, other: ClassRef) -> bool {
         self.may_join(scope, one, other) && self.may_join(scope, other, one)
+    }
+
+    pub(super) fn edition(&self) -> u64 {
+        self.edition
     }
 
     pub(super) fn overtakes_max(&self) -> u32 {

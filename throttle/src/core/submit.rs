@@ -1,10 +1,10 @@
 //! How a request comes in: checked, then granted, refused, joined to an equal one, or put in
 //! line.
 
-use std::sync::Arc;
-
 use super::members::{Member, Members};
+use super::prepared::PreparedIndex;
 use super::request_state::{Absence, Place, Waiter};
+use super::table::Slot;
 use super::{Core, Patience, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
@@ -17,6 +17,7 @@ impl Core {
     pub(crate) fn submit(
         &mut self,
         request: &Request,
+        prepared: Option<PreparedIndex>,
         patience: Patience,
         now: Instant,
     ) -> Result<Submitted, AcquireError> {
@@ -25,52 +26,53 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let draft = self.draft(request)?;
-        self.check_units(&draft)?;
-        let holds = self.holding_owners.contains_key(request.owner()) && request.root.is_none();
-        if let Some(equal) = self.equal(&draft, request) {
-            return self.follow(equal, request, patience, holds);
-        }
-        let (party, priority) = (draft.party.clone(), draft.priority);
-        let needs = self.place_needs(draft);
-        self.count(&needs, |counts| counts.submitted += 1);
-        if let Err(error) = self.check_rejections(&needs, &party) {
-            self.count(&needs, |counts| counts.rejected += 1);
-            self.forget(&needs);
+        let draft = self.draft_of(request, prepared)?;
+        if let Err(error) = self.check_units(&draft) {
+            self.forget_draft(&draft);
             return Err(error);
         }
-        let place = self.new_place(request, priority);
+        let holds = request.root.is_none() && self.owns_permit(draft.party.owner);
+        if let Some(equal) = self.equal(&draft, request) {
+            self.forget_draft(&draft);
+            return self.follow(equal, request, patience, holds);
+        }
+        self.count(&draft.needs, |counts| counts.submitted += 1);
+        if let Err(error) = self.check_rejections(&draft.needs, draft.party) {
+            self.count(&draft.needs, |counts| counts.rejected += 1);
+            self.forget_draft(&draft);
+            return Err(error);
+        }
+        let place = self.new_place(request, draft.priority);
+        let witness = self.first_failing(&draft.needs, place, draft.party);
         let waiter = Waiter {
-            party,
-            needs,
+            party: draft.party,
+            needs: draft.needs,
             place,
             since: self.now,
-            members: self_alone(place.id, request),
+            members: self.alone(place.id, draft.party.owner, request.deadline),
             coalesce_key: request.coalesce_key.clone().filter(|_| request.root.is_none()),
-            witness: 0,
+            witness: witness.unwrap_or(0),
             overtakes: 0,
             is_reserving: false,
         };
-        let witness = self.first_failing(&waiter.needs, place, &waiter.party);
         if self.is_open && witness.is_none() {
             return Ok(self.start(waiter));
         }
-        let waiter = Waiter { witness: witness.unwrap_or(0), ..waiter };
-        let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
-        let refusal = match (patience, request.deadline) {
-            (Patience::Refuse, _) => Some(AcquireErrorKind::WouldWait { blocked_by }),
-            (Patience::Wait, Some(deadline)) if deadline <= self.now => {
-                Some(AcquireErrorKind::Expired { waited: request.waited, blocked_by })
-            }
-            (Patience::Wait, _) if holds => Some(AcquireErrorKind::WouldNest { blocked_by }),
-            (Patience::Wait, _) => None,
-        };
-        if let Some(kind) = refusal {
+        let is_expired = request.deadline.is_some_and(|deadline| deadline <= self.now);
+        if patience == Patience::Refuse || is_expired || holds {
+            let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
+            let kind = match patience {
+                Patience::Refuse => AcquireErrorKind::WouldWait { blocked_by },
+                Patience::Wait if is_expired => {
+                    AcquireErrorKind::Expired { waited: request.waited, blocked_by }
+                }
+                Patience::Wait => AcquireErrorKind::WouldNest { blocked_by },
+            };
             self.count(&waiter.needs, |counts| match kind {
                 AcquireErrorKind::Expired { .. } => counts.expired += 1,
                 _ => counts.refused += 1,
             });
-            self.forget(&waiter.needs);
+            self.forget_waiter(&waiter);
             return Err(refused(kind));
         }
         match self.is_open {
@@ -88,11 +90,11 @@ impl Core {
         patience: Patience,
         holds: bool,
     ) -> Result<Submitted, AcquireError> {
-        let waiter = match self.absentees.get(&equal) {
+        let waiter = match self.requests.absentee(equal) {
             Some(absentee) => &absentee.waiter,
-            None => &self.waiters[&equal],
+            None => self.waiter(equal),
         };
-        let into = waiter.party.owner.to_string();
+        let into = self.party_name(waiter.party.owner).to_string();
         let needs = waiter.needs.clone();
         self.count(&needs, |counts| {
             counts.submitted += 1;
@@ -113,16 +115,15 @@ impl Core {
     pub(super) fn new_place(&mut self, request: &Request, priority: Priority) -> Place {
         let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
         let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
-        let id = self.take_id();
-        Place { due, rank: id, id }
+        let id = self.requests.next_id();
+        Place { due, rank: id.number, id }
     }
-}
 
-/// The one member of a request that nobody has joined yet.
-pub(super) fn self_alone(id: RequestId, request: &Request) -> Members {
-    let owner = Arc::from(request.owner());
-    let member = Member { owner, deadline: request.deadline, is_claimed: false };
-    Members::from([(id, member)])
+    /// The one member of a request that nobody has joined yet.
+    pub(super) fn alone(&mut self, id: RequestId, owner: Slot, deadline: Option<Instant>) -> Members {
+        self.parties.refer_again(owner);
+        Members::alone(id, Member { owner, deadline, is_claimed: false })
+    }
 }
 
 fn nanoseconds(moment: Instant) -> i128 {
