@@ -67,6 +67,9 @@ impl Shared {
     pub(crate) fn apply<T>(&self, event: impl FnOnce(&mut Core) -> T) -> T {
         let mut state = self.lock();
         let outcome = event(&mut state.core);
+        if state.is_quiet() {
+            return outcome;
+        }
         let after = state.carry_out();
         if cfg!(mutant = "wakers_are_called_under_the_lock") {
             after.carry_on();
@@ -220,6 +223,11 @@ impl Aftermath {
 }
 
 impl State {
+    /// Whether nobody has to be told anything, as after most events.
+    fn is_quiet(&self) -> bool {
+        !self.core.has_actions() && self.draining.is_empty()
+    }
+
     /// Notes the outcome for every future whose wait is over and returns whom to wake.
     fn carry_out(&mut self) -> Aftermath {
         let (mut woken, mut revoked) = (Wakers::default(), Vec::new());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::request_state::{Absence, Absentee, Waiter};
+use super::request_state::{Absence, Absentee, Record, Waiter};
 use super::requests::Entry;
 use super::{Action, Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -25,7 +25,7 @@ impl Core {
             if let Err(error) = self.check_rejections(&waiter.needs, waiter.party) {
                 self.count(&waiter.needs, |counts| counts.rejected += 1);
                 self.fail(&waiter, error.kind());
-                self.forget_waiter(&waiter);
+                self.retire(waiter);
                 continue;
             }
             self.return_to_line(waiter);
@@ -69,18 +69,9 @@ impl Core {
             self.give_back(id, &mut holder);
             self.count(&holder.needs, |counts| counts.revoked += 1);
             self.actions.extend(holder.members.iter().map(|(id, _)| Action::Revoke(id)));
-            let waiter = Waiter {
-                party: holder.party,
-                needs: holder.needs,
-                place: holder.place,
-                since: unclaimed.since,
-                members: holder.members,
-                coalesce_key: unclaimed.coalesce_key,
-                witness: 0,
-                overtakes: unclaimed.overtakes,
-                is_reserving: false,
-            };
-            self.put_aside(waiter, Absence::Unclaimed);
+            holder.since = unclaimed.waiting_since;
+            holder.witness = 0;
+            self.put_aside(holder, Absence::Unclaimed);
             is_any = true;
         }
         if is_any {
@@ -109,20 +100,21 @@ impl Core {
     }
 
     /// Lets a request start that did not wait.
-    pub(super) fn start(&mut self, waiter: Waiter) -> Submitted {
+    pub(super) fn start(&mut self, mut waiter: Waiter) -> Submitted {
         self.count_grant(&waiter.needs, Duration::ZERO, 0);
-        let (id, mut members) = (waiter.place.id, waiter.members);
-        members.values_mut().for_each(|member| member.is_claimed = true);
-        self.grant(waiter.party, waiter.needs, waiter.place, members, None);
+        let id = waiter.place.id;
+        waiter.members.values_mut().for_each(|member| member.is_claimed = true);
+        self.grant(waiter);
         self.settle();
         Submitted::Granted(id)
     }
 
-    fn return_to_line(&mut self, waiter: Waiter) {
+    fn return_to_line(&mut self, mut waiter: Waiter) {
         // From its place in line it is granted like everybody else.
         let witness = self.first_failing(&waiter.needs, waiter.place, waiter.party);
         let id = waiter.place.id;
-        self.enter(Waiter { witness: witness.unwrap_or(0), ..waiter });
+        waiter.witness = witness.unwrap_or(0);
+        self.enter(waiter);
         if witness.is_none() {
             self.examine(id);
             self.settle();
@@ -130,7 +122,7 @@ impl Core {
     }
 
     /// Nobody of those who wait gets the permit.
-    pub(super) fn fail(&mut self, waiter: &Waiter, kind: &AcquireErrorKind) {
+    pub(super) fn fail(&mut self, waiter: &Record, kind: &AcquireErrorKind) {
         self.remove_deadlines(waiter);
         for (id, member) in waiter.members.iter() {
             self.requests.remove_follower(id);
@@ -139,17 +131,17 @@ impl Core {
         }
     }
 
-    pub(super) fn add_deadlines(&mut self, waiter: &Waiter) {
+    pub(super) fn add_deadlines(&mut self, waiter: &Record) {
         self.deadlines.extend(deadlines(waiter));
     }
 
-    pub(super) fn remove_deadlines(&mut self, waiter: &Waiter) {
+    pub(super) fn remove_deadlines(&mut self, waiter: &Record) {
         for deadline in deadlines(waiter) {
             self.deadlines.remove(&deadline);
         }
     }
 }
 
-fn deadlines(waiter: &Waiter) -> impl Iterator<Item = (Instant, RequestId)> + '_ {
+fn deadlines(waiter: &Record) -> impl Iterator<Item = (Instant, RequestId)> + '_ {
     waiter.members.iter().filter_map(|(id, member)| Some((member.deadline?, id)))
 }

@@ -1,6 +1,6 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
-use super::request_state::{Holder, Need, Needs, Place, Site, Waiter};
+use super::request_state::{Need, Needs, Place, Record, Site};
 use super::requests::Entry;
 use super::rulebook::LimitKey;
 use super::table::Slot;
@@ -110,20 +110,12 @@ impl Core {
         let (due, rank) = (holder.place.due, holder.place.rank);
         self.refer_again(&needs);
         self.refer_again_to_party(party);
-        let id = self.requests.next_id();
-        let place = Place { due, rank, id };
-        let waiter = Waiter {
-            party,
-            needs,
-            place,
-            since: self.now,
-            members: self.alone(id, party.owner, None),
-            coalesce_key: None,
-            witness: 0,
-            overtakes: 0,
-            is_reserving: false,
-        };
-        Ok(Some(self.start_or_enter(waiter)))
+        let mut record = self.blank_record();
+        (record.party, record.needs) = (party, needs);
+        record.place = Place { due, rank, id: self.requests.next_id() };
+        record.since = self.now;
+        self.add_first_member(&mut record, None);
+        Ok(Some(self.start_or_enter(record)))
     }
 
     /// A granted request for what a permit gave up becomes part of that permit.
@@ -133,18 +125,17 @@ impl Core {
             self.release(part);
             return false;
         }
-        let (Some(part_holder), Some(mut holder)) =
+        let (Some(mut part_holder), Some(mut holder)) =
             (self.take_out(part), self.requests.take_holder(whole))
         else {
             return false;
         };
-        self.forget_members(&part_holder.members);
-        self.forget_party(part_holder.party);
-        let mut forgotten = part_holder.needs;
+        let mut forgotten = std::mem::take(&mut part_holder.needs);
         for (site, _) in forgotten.iter().filter_map(|need| need.capacity()) {
             self.limits.get_mut(site).hand_over(part, whole);
         }
-        holder.loans.extend(part_holder.loans);
+        holder.loans.append(&mut part_holder.loans);
+        self.retire(part_holder);
         for need in std::mem::take(&mut holder.given_up) {
             if add(&mut holder.needs, need) {
                 forgotten.push(need);
@@ -156,7 +147,7 @@ impl Core {
     }
 
     /// Takes the units that the lender can spare for `need`.
-    pub(super) fn borrow(&mut self, holder: &mut Holder, site: Slot, units: u32) {
+    pub(super) fn borrow(&mut self, holder: &mut Record, site: Slot, units: u32) {
         let Some(lender) = holder.party.lender else { return };
         let lent = self.limits.get_mut(site).take_from(lender, units);
         if lent > 0 {
@@ -169,7 +160,7 @@ impl Core {
     pub(super) fn return_units(
         &mut self,
         id: RequestId,
-        holder: &mut Holder,
+        holder: &mut Record,
         site: Slot,
         units: u32,
     ) {

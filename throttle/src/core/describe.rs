@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::members::Members;
-use super::request_state::{Absence, Need, Waiter};
+use super::request_state::{Absence, Need, Record};
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::acquire_error::Conflict;
@@ -17,7 +17,7 @@ impl Core {
         self.advance(now);
         let in_line = self.requests.waiters().into_iter().map(|waiter| (waiter, None));
         let absent = self.requests.absentees().into_iter();
-        let absent = absent.map(|absent| (&absent.waiter, Some(absent.reason)));
+        let absent = absent.map(|absent| (&*absent.waiter, Some(absent.reason)));
         let mut waiters: Vec<_> = in_line.chain(absent).collect();
         waiters.sort_by_key(|(waiter, _)| waiter.place);
         Snapshot {
@@ -73,7 +73,7 @@ impl Core {
         }
     }
 
-    pub(super) fn first_blocker(&self, waiter: &Waiter) -> Option<String> {
+    pub(super) fn first_blocker(&self, waiter: &Record) -> Option<String> {
         self.blockers(waiter).into_iter().next().map(|blocker| blocker.owner)
     }
 
@@ -106,7 +106,7 @@ impl Core {
         }
     }
 
-    fn position(&self, waiter: &Waiter) -> usize {
+    fn position(&self, waiter: &Record) -> usize {
         let is_ahead = |place: &_| *place < waiter.place;
         let ahead = match waiter.witness() {
             Need::Exclusion { site, .. } => {
@@ -122,7 +122,7 @@ impl Core {
     /// Whoever stands in the way of the waiter's witness: every holder, then the first of
     /// each kind that is ahead in line. A list of all who are ahead would make the picture
     /// of a long line grow with its square.
-    fn blockers(&self, waiter: &Waiter) -> Vec<Blocker> {
+    fn blockers(&self, waiter: &Record) -> Vec<Blocker> {
         let mut holding = Vec::new();
         let mut ahead = Vec::new();
         match waiter.witness() {

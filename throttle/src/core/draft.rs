@@ -132,15 +132,15 @@ impl Core {
     }
 
     /// Refuses what could never be granted.
-    pub(super) fn check_units(&self, draft: &Draft) -> Result<(), AcquireError> {
-        for (slot, units) in draft.needs.iter().filter_map(|need| need.capacity()) {
+    pub(super) fn check_units(&self, needs: &[Need], party: Party) -> Result<(), AcquireError> {
+        for (slot, units) in needs.iter().filter_map(|need| need.capacity()) {
             // A limit that was never open may be opened to any size.
             let ceiling = self.limits.get(slot).ceiling.unwrap_or(0);
             if ceiling > 0 && units > ceiling {
                 let (resource, limit) = self.limits.name(slot).clone();
                 let units = u64::from(units);
                 let kind = AcquireErrorKind::Unsatisfiable { resource, limit, units, ceiling };
-                return Err(AcquireError::new(self.party_name(draft.party.owner), kind));
+                return Err(AcquireError::new(self.party_name(party.owner), kind));
             }
         }
         Ok(())

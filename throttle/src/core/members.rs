@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::draft::Draft;
-use super::request_state::{Absence, Need, Waiter};
+use super::request_state::{Absence, Need, Needs, Record, Waiter};
 use super::requests::Entry;
 use super::table::Slot;
 use super::{Action, Core};
@@ -24,13 +23,12 @@ pub(super) struct Member {
 
 /// The members of a request by their own identities, in the order in which they came. The
 /// first is the request itself, as long as whoever made it is still there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Members(SmallVec<[(RequestId, Member); 1]>);
 
 impl Members {
-    /// A request that nobody has joined yet.
-    pub(super) fn alone(id: RequestId, member: Member) -> Self {
-        Self(SmallVec::from_buf([(id, member)]))
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -58,7 +56,7 @@ impl Members {
     }
 
     /// Adds a member that came after all others.
-    fn push(&mut self, id: RequestId, member: Member) {
+    pub(super) fn push(&mut self, id: RequestId, member: Member) {
         self.0.push((id, member));
     }
 
@@ -93,16 +91,16 @@ impl Claimed {
 }
 
 impl Core {
-    /// A request that waits and is one with the draft.
-    pub(super) fn equal(&self, draft: &Draft, request: &Request) -> Option<RequestId> {
+    /// A request that waits and is one with a request for these needs.
+    pub(super) fn equal(&self, needs: &Needs, request: &Request) -> Option<RequestId> {
         let key = request.coalesce_key.as_deref()?;
         if request.root.is_some() {
             return None;
         }
-        let is_equal = |waiter: &&Waiter| {
-            waiter.coalesce_key.as_deref() == Some(key) && draft.needs == waiter.needs
+        let is_equal = |waiter: &&Record| {
+            waiter.coalesce_key.as_deref() == Some(key) && *needs == waiter.needs
         };
-        for need in &draft.needs {
+        for need in needs {
             let Need::Exclusion { site, class } = *need else { continue };
             let site = self.exclusions.get(site);
             if self.rules.is_coalescing(site.scope, class) {
@@ -113,7 +111,7 @@ impl Core {
                 }
             }
         }
-        let absent = self.requests.absentees().into_iter().map(|absentee| &absentee.waiter);
+        let absent = self.requests.absentees().into_iter().map(|absentee| &*absentee.waiter);
         let mut absent = absent.filter(|waiter| {
             waiter.needs.iter().any(|&need| match need {
                 Need::Exclusion { site, class } => {

@@ -36,11 +36,10 @@ use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
 use self::line::Line;
 pub(crate) use self::members::{Claimed, Joined};
-use self::members::Members;
 use self::parties::PartyState;
 pub(crate) use self::prepared::PreparedIndex;
 use self::prepared::PreparedDrafts;
-use self::request_state::{Holder, Needs, Site, Waiter};
+use self::request_state::{Needs, Record, Site};
 use self::requests::Requests;
 use self::rulebook::{LimitKey, LimitName, Rulebook};
 use self::table::Table;
@@ -94,6 +93,9 @@ pub(crate) enum Opening {
     AfterAdoption,
 }
 
+/// How many records are kept for the next requests.
+const SPARE_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Core {
     rules: Rulebook,
@@ -102,6 +104,8 @@ pub(crate) struct Core {
     /// Owners and root operations.
     parties: Table<Arc<str>, PartyState>,
     requests: Requests,
+    /// Records of requests that are over, so that the next ones need no allocation.
+    spare: Vec<Box<Record>>,
     prepared: PreparedDrafts,
     /// The waiters whose root operation holds exclusions. There are few of them, and they
     /// follow rules of their own at exclusions, so they are looked at one by one.
@@ -128,6 +132,7 @@ impl Core {
             limits: Table::new(),
             parties: Table::new(),
             requests: Requests::new(),
+            spare: Vec::new(),
             prepared: PreparedDrafts::default(),
             borrowers: BTreeSet::new(),
             capacity_borrowers: BTreeSet::new(),
@@ -140,6 +145,11 @@ impl Core {
             gained: Vec::new(),
             actions: Vec::new(),
         }
+    }
+
+    /// Whether anything has to happen outside.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// What has to happen outside since the last time this was asked.
@@ -167,7 +177,7 @@ impl Core {
             let group = self.requests.group(id);
             let found = (self.requests.absentee(group), self.requests.waiter(group));
             let (blocked_by, waiter) = match found {
-                (Some(absentee), _) => (None, &absentee.waiter),
+                (Some(absentee), _) => (None, &*absentee.waiter),
                 (None, Some(waiter)) => (self.first_blocker(waiter), waiter),
                 (None, None) => continue,
             };
@@ -184,7 +194,7 @@ impl Core {
             self.settle();
         }
         for waiter in departed {
-            self.forget_waiter(&waiter);
+            self.retire(waiter);
         }
     }
 
@@ -247,21 +257,20 @@ impl Core {
             self.forget_draft(&draft);
             return Err(refused(AcquireErrorKind::Conflicting { conflicts }));
         }
-        let place = self.new_place(request, draft.priority);
-        let mut members = self.alone(place.id, draft.party.owner, request.deadline);
-        members.values_mut().for_each(|member| member.is_claimed = true);
-        let (needs, given_up) = match part {
+        let mut record = self.blank_record();
+        record.party = draft.party;
+        (record.needs, record.given_up) = match part {
             Adopted::Everything => (draft.needs, Needs::new()),
             Adopted::Exclusions => {
                 draft.needs.into_iter().partition(|need| need.capacity().is_none())
             }
         };
-        self.grant(draft.party, needs, place, members, None);
-        if let Some(holder) = self.requests.holder_mut(place.id) {
-            holder.given_up = given_up;
-        }
+        self.give_place(&mut record, request, draft.priority);
+        record.members.values_mut().for_each(|member| member.is_claimed = true);
+        let id = record.place.id;
+        self.grant(record);
         self.settle();
-        Ok(place.id)
+        Ok(id)
     }
 
     /// A waiting request is given up by whoever made it.
@@ -271,7 +280,7 @@ impl Core {
             if !cfg!(mutant = "cancel_examines_nobody") {
                 self.settle();
             }
-            self.forget_waiter(&waiter);
+            self.retire(waiter);
         }
     }
 
@@ -291,7 +300,7 @@ impl Core {
         }
         self.give_back(id, &mut holder);
         self.settle();
-        self.forget_holder(&holder);
+        self.retire(holder);
         true
     }
 
@@ -314,14 +323,14 @@ impl Core {
             let waiter = self.leave(id);
             self.ungain_all();
             self.fail(&waiter, &AcquireErrorKind::Closed);
-            self.forget_waiter(&waiter);
+            self.retire(waiter);
         }
         let absent = self.requests.absentees();
         let absent: Vec<_> = absent.iter().map(|absentee| absentee.waiter.place.id).collect();
         for id in absent {
             if let Some(absentee) = self.requests.take_absentee(id) {
                 self.fail(&absentee.waiter, &AcquireErrorKind::Closed);
-                self.forget_waiter(&absentee.waiter);
+                self.retire(absentee.waiter);
             }
         }
     }
@@ -338,36 +347,34 @@ impl Core {
     /// # Panics
     ///
     /// If the request does not wait in line.
-    fn waiter(&self, id: RequestId) -> &Waiter {
+    fn waiter(&self, id: RequestId) -> &Record {
         self.requests.waiter(id).expect("whoever is in a line waits")
     }
 
-    fn waiter_mut(&mut self, id: RequestId) -> &mut Waiter {
+    fn waiter_mut(&mut self, id: RequestId) -> &mut Record {
         self.requests.waiter_mut(id).expect("whoever is in a line waits")
     }
 
-    fn holder(&self, id: RequestId) -> &Holder {
+    fn holder(&self, id: RequestId) -> &Record {
         self.requests.holder(id).expect("whoever is listed as a holder holds something")
     }
 
-    /// Ends the references of a waiter that was taken out.
-    fn forget_waiter(&mut self, waiter: &Waiter) {
-        self.forget(&waiter.needs);
-        self.forget_members(&waiter.members);
-        self.forget_party(waiter.party);
+    /// A record to write a request into.
+    fn blank_record(&mut self) -> Box<Record> {
+        self.spare.pop().unwrap_or_else(Record::blank)
     }
 
-    /// Ends the references of a holder that was taken out.
-    fn forget_holder(&mut self, holder: &Holder) {
-        self.forget(&holder.needs);
-        self.forget(&holder.given_up);
-        self.forget_members(&holder.members);
-        self.forget_party(holder.party);
-    }
-
-    fn forget_members(&mut self, members: &Members) {
-        for (_, member) in members.iter() {
+    /// Ends the references of a request that is over, and keeps its record for another one.
+    fn retire(&mut self, mut record: Box<Record>) {
+        self.forget(&record.needs);
+        self.forget(&record.given_up);
+        for (_, member) in record.members.iter() {
             self.parties.forget(member.owner);
+        }
+        self.forget_party(record.party);
+        if self.spare.len() < SPARE_MAX {
+            record.wipe();
+            self.spare.push(record);
         }
     }
 }

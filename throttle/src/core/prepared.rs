@@ -2,7 +2,9 @@
 
 use super::Core;
 use super::draft::Draft;
+use super::request_state::Record;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
+use crate::priority::Priority;
 use crate::request::Request;
 
 /// The number of a prepared request.
@@ -52,7 +54,7 @@ impl Core {
             return Err(AcquireError::new(request.owner(), AcquireErrorKind::Closed));
         }
         let draft = self.draft(request)?;
-        if let Err(error) = self.check_units(&draft) {
+        if let Err(error) = self.check_units(&draft.needs, draft.party) {
             self.forget_draft(&draft);
             return Err(error);
         }
@@ -66,13 +68,18 @@ impl Core {
         }
     }
 
-    /// The draft of a request that is handed in.
-    pub(super) fn draft_of(
+    /// Writes into `record` what the names of a request mean that is handed in.
+    pub(super) fn draft_into(
         &mut self,
+        record: &mut Record,
         request: &Request,
         index: Option<PreparedIndex>,
-    ) -> Result<Draft, AcquireError> {
-        let Some(index) = index else { return self.draft(request) };
+    ) -> Result<Priority, AcquireError> {
+        let Some(index) = index else {
+            let draft = self.draft(request)?;
+            (record.party, record.needs) = (draft.party, draft.needs);
+            return Ok(draft.priority);
+        };
         let edition = self.rules.edition();
         let is_current = self.prepared.get(index).is_some_and(|known| known.edition == edition);
         if !is_current {
@@ -83,13 +90,12 @@ impl Core {
                 self.forget_draft(&outdated.draft);
             }
         }
-        let Some(PreparedDraft { draft, .. }) = self.prepared.get(index) else {
-            return self.draft(request);
-        };
-        let draft =
-            Draft { party: draft.party, priority: draft.priority, needs: draft.needs.clone() };
-        self.refer_again(&draft.needs);
-        self.refer_again_to_party(draft.party);
-        Ok(draft)
+        let draft = &self.prepared.get(index).expect("it lives as long as its ticket").draft;
+        record.party = draft.party;
+        record.needs.extend_from_slice(&draft.needs);
+        let priority = draft.priority;
+        self.refer_again(&record.needs);
+        self.refer_again_to_party(record.party);
+        Ok(priority)
     }
 }

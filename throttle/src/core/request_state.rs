@@ -69,28 +69,42 @@ pub(super) struct Party {
     pub(super) lender: Option<RequestId>,
 }
 
-/// A request that is not granted. It holds nothing.
+/// One request, from when it is handed in until its permit is gone.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct Record {
     pub(super) party: Party,
     pub(super) needs: Needs,
     pub(super) place: Place,
+    /// Since when it is what it is: waiting, or granted.
     pub(super) since: Instant,
     pub(super) members: Members,
     pub(super) coalesce_key: Option<Arc<str>>,
-    /// The first need that cannot be met: the one place where the waiter is parked.
+    /// The first need that cannot be met: the one place where a waiter is parked.
     pub(super) witness: usize,
     /// Counted here and not where it is parked, so that moving does not reset it.
     pub(super) overtakes: u32,
     /// Whether its units are set aside at every limit that it needs.
     pub(super) is_reserving: bool,
+    /// Capacity that was given back and may be wanted again.
+    pub(super) given_up: Needs,
+    /// By limit, how many of its units came from the lender.
+    pub(super) loans: Vec<(Slot, u32)>,
+    /// What there is to know of a grant until somebody comes for it.
+    pub(super) unclaimed: Option<Unclaimed>,
 }
 
-impl Waiter {
-    pub(super) fn witness(&self) -> Need {
-        self.needs[self.witness]
-    }
+/// A grant that nobody came for yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unclaimed {
+    pub(super) revoke_at: Instant,
+    pub(super) waiting_since: Instant,
 }
+
+/// A request that is not granted. It holds nothing.
+pub(super) type Waiter = Box<Record>;
+
+/// A request that was granted.
+pub(super) type Holder = Box<Record>;
 
 /// A request that is in no line for now.
 #[derive(Debug)]
@@ -108,45 +122,44 @@ pub(super) enum Absence {
     Unclaimed,
 }
 
-/// A request that was granted.
-#[derive(Debug)]
-pub(super) struct Holder {
-    pub(super) party: Party,
-    pub(super) needs: Needs,
-    pub(super) place: Place,
-    pub(super) since: Instant,
-    pub(super) members: Members,
-    /// Capacity that was given back and may be wanted again.
-    pub(super) given_up: Needs,
-    /// By limit, how many of its units came from the lender.
-    pub(super) loans: Vec<(Slot, u32)>,
-    /// What is left of the waiter until somebody comes for the permit.
-    pub(super) unclaimed: Option<Unclaimed>,
-}
+impl Record {
+    /// A record that is not about any request yet.
+    pub(super) fn blank() -> Box<Self> {
+        let nobody = Party { owner: Slot::default(), root: Slot::default(), lender: None };
+        let nowhere = Place { due: 0, rank: 0, id: RequestId { number: 0, slot: 0 } };
+        Box::new(Self {
+            party: nobody,
+            needs: Needs::new(),
+            place: nowhere,
+            since: Instant::ORIGIN,
+            members: Members::default(),
+            coalesce_key: None,
+            witness: 0,
+            overtakes: 0,
+            is_reserving: false,
+            given_up: Needs::new(),
+            loans: Vec::new(),
+            unclaimed: None,
+        })
+    }
 
-/// What it takes to make a waiter again of a grant that nobody came for.
-#[derive(Debug)]
-pub(super) struct Unclaimed {
-    pub(super) revoke_at: Instant,
-    pub(super) since: Instant,
-    pub(super) coalesce_key: Option<Arc<str>>,
-    pub(super) overtakes: u32,
-}
+    /// Forgets what the record was about. Party, place and times are written anew anyway.
+    pub(super) fn wipe(&mut self) {
+        self.needs.clear();
+        self.members.clear();
+        self.coalesce_key = None;
+        (self.witness, self.overtakes, self.is_reserving) = (0, 0, false);
+        self.given_up.clear();
+        self.loans.clear();
+        self.unclaimed = None;
+    }
 
-impl Holder {
-    pub(super) fn new(
-        party: Party,
-        needs: Needs,
-        place: Place,
-        since: Instant,
-        members: Members,
-        unclaimed: Option<Unclaimed>,
-    ) -> Self {
-        let (given_up, loans) = (Needs::new(), Vec::new());
-        Self { party, needs, place, since, members, given_up, loans, unclaimed }
+    pub(super) fn witness(&self) -> Need {
+        self.needs[self.witness]
     }
 
     pub(super) fn has_exclusions(&self) -> bool {
-        self.needs.iter().any(|need| matches!(need, Need::Exclusion { .. }))
+        // They come first.
+        matches!(self.needs.first(), Some(Need::Exclusion { .. }))
     }
 }

@@ -3,7 +3,7 @@
 //! **Promise.** An identity finds its own request or nothing, also after the place where it
 //! was kept was used again: each place knows the number of whoever it belongs to.
 
-use super::request_state::{Absentee, Holder, Waiter};
+use super::request_state::{Absentee, Holder, Record, Waiter};
 use crate::request_id::RequestId;
 
 #[derive(Debug)]
@@ -17,7 +17,6 @@ pub(super) struct Requests {
 
 /// What a request is at the moment.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "followers are few, and a box is an allocation")]
 pub(super) enum Entry {
     Waiter(Waiter),
     Absentee(Absentee),
@@ -99,14 +98,14 @@ impl Requests {
         }
     }
 
-    pub(super) fn waiter(&self, id: RequestId) -> Option<&Waiter> {
+    pub(super) fn waiter(&self, id: RequestId) -> Option<&Record> {
         match self.get(id) {
             Some(Entry::Waiter(waiter)) => Some(waiter),
             _ => None,
         }
     }
 
-    pub(super) fn waiter_mut(&mut self, id: RequestId) -> Option<&mut Waiter> {
+    pub(super) fn waiter_mut(&mut self, id: RequestId) -> Option<&mut Record> {
         match self.get_mut(id) {
             Some(Entry::Waiter(waiter)) => Some(waiter),
             _ => None,
@@ -143,14 +142,14 @@ impl Requests {
         }
     }
 
-    pub(super) fn holder(&self, id: RequestId) -> Option<&Holder> {
+    pub(super) fn holder(&self, id: RequestId) -> Option<&Record> {
         match self.get(id) {
             Some(Entry::Holder(holder)) => Some(holder),
             _ => None,
         }
     }
 
-    pub(super) fn holder_mut(&mut self, id: RequestId) -> Option<&mut Holder> {
+    pub(super) fn holder_mut(&mut self, id: RequestId) -> Option<&mut Record> {
         match self.get_mut(id) {
             Some(Entry::Holder(holder)) => Some(holder),
             _ => None,
@@ -171,17 +170,17 @@ impl Requests {
     }
 
     /// All who hold something, in the order in which they came.
-    pub(super) fn holders(&self) -> Vec<&Holder> {
+    pub(super) fn holders(&self) -> Vec<&Record> {
         self.sorted(|entry| match entry {
-            Entry::Holder(holder) => Some(holder),
+            Entry::Holder(holder) => Some(&**holder),
             _ => None,
         })
     }
 
     /// All who wait in line, in the order in which they came.
-    pub(super) fn waiters(&self) -> Vec<&Waiter> {
+    pub(super) fn waiters(&self) -> Vec<&Record> {
         self.sorted(|entry| match entry {
-            Entry::Waiter(waiter) => Some(waiter),
+            Entry::Waiter(waiter) => Some(&**waiter),
             _ => None,
         })
     }

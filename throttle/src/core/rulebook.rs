@@ -13,19 +13,19 @@ use crate::resource::{Resource, Scope};
 /// A class of a workload. It means the same after the policy was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClassRef {
-    workload: u32,
+    workload: u16,
     /// Its number among the names that the workload has ever used.
-    class: u32,
+    class: u16,
 }
 
 impl ClassRef {
     /// The numbers of its workload and of the class in it.
     pub(super) fn indices(self) -> (usize, usize) {
-        (self.workload as usize, self.class as usize)
+        (usize::from(self.workload), usize::from(self.class))
     }
 
     pub(super) fn from_indices(workload: usize, class: usize) -> Self {
-        let number = |index| u32::try_from(index).expect("few classes");
+        let number = |index| u16::try_from(index).expect("few classes");
         Self { workload: number(workload), class: number(class) }
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct Rulebook {
     limits: Limits,
     /// The largest capacity of the limits that were changed since.
     ceilings: BTreeMap<LimitName, u32>,
-    workloads: BTreeMap<String, u32>,
+    workloads: BTreeMap<String, u16>,
     policies: Vec<Registered>,
     /// Changes whenever a name may mean something else than before.
     edition: u64,
@@ -78,7 +78,7 @@ struct Registered {
     /// What each of them is in the present policy, by its name or an alias.
     present: Vec<Option<ClassIndex>>,
     /// The number of each class of the present policy among the names.
-    numbers: Vec<u32>,
+    numbers: Vec<u16>,
 }
 
 impl Registered {
@@ -98,8 +98,8 @@ impl Registered {
         self.policy = policy;
     }
 
-    fn rule(&self, scope: Scope, running: u32, asked: u32) -> &Rule {
-        match (self.present[running as usize], self.present[asked as usize]) {
+    fn rule(&self, scope: Scope, running: u16, asked: u16) -> &Rule {
+        match (self.present[usize::from(running)], self.present[usize::from(asked)]) {
             (Some(running), Some(asked)) => self.policy.rule(scope, running, asked),
             // Nothing is known any more of a class that is gone, so it excludes everything.
             _ => &Rule::Wait,
@@ -108,7 +108,7 @@ impl Registered {
 }
 
 /// The number of each class of `policy` among `names`.
-fn numbers(policy: &CompiledPolicy, names: &[String]) -> Vec<u32> {
+fn numbers(policy: &CompiledPolicy, names: &[String]) -> Vec<u16> {
     let number = |name| (0..).zip(names).find(|&(_, known)| known == name);
     let number = |name| number(name).expect("every class of a policy has a number").0;
     policy.names().iter().map(number).collect()
@@ -133,7 +133,7 @@ impl Rulebook {
         if self.workloads.contains_key(workload) {
             return Err(PolicyError::new(PolicyErrorKind::AlreadyRegistered, workload));
         }
-        let index = u32::try_from(self.policies.len()).expect("fewer than 2^32 workloads");
+        let index = u16::try_from(self.policies.len()).expect("fewer than 2^16 workloads");
         self.workloads.insert(workload.to_owned(), index);
         self.policies.push(Registered::new(workload, policy));
         Ok(())
@@ -146,7 +146,7 @@ impl Rulebook {
     ) -> Result<(), PolicyError> {
         match self.workloads.get(workload) {
             Some(&index) => {
-                self.policies[index as usize].replace(policy);
+                self.policies[usize::from(index)].replace(policy);
                 self.edition += 1;
                 Ok(())
             }
@@ -188,20 +188,20 @@ impl Rulebook {
     /// The class that `workload` calls `class`.
     pub(super) fn class(&self, workload: &str, class: &str) -> Result<ClassRef, UnknownName> {
         let index = *self.workloads.get(workload).ok_or(UnknownName::Workload)?;
-        let registered = &self.policies[index as usize];
+        let registered = &self.policies[usize::from(index)];
         let class = registered.policy.class(class).ok_or(UnknownName::Class)?;
         Ok(ClassRef { workload: index, class: registered.numbers[usize::from(class)] })
     }
 
     /// The workload and the proper name of a class.
     pub(super) fn class_name(&self, class: ClassRef) -> (&str, &str) {
-        let registered = &self.policies[class.workload as usize];
-        (&registered.workload, &registered.names[class.class as usize])
+        let registered = &self.policies[usize::from(class.workload)];
+        (&registered.workload, &registered.names[usize::from(class.class)])
     }
 
     pub(super) fn class_priority(&self, class: ClassRef) -> Priority {
-        let registered = &self.policies[class.workload as usize];
-        let present = registered.present[class.class as usize];
+        let registered = &self.policies[usize::from(class.workload)];
+        let present = registered.present[usize::from(class.class)];
         present.map_or_else(Priority::default, |class| registered.policy.priority(class))
     }
 
@@ -210,13 +210,13 @@ impl Rulebook {
         if running.workload != asked.workload {
             return &Rule::Wait;
         }
-        self.policies[running.workload as usize].rule(scope, running.class, asked.class)
+        self.policies[usize::from(running.workload)].rule(scope, running.class, asked.class)
     }
 
     /// Whether equal requests of the class for one resource of `scope` are one.
     pub(super) fn is_coalescing(&self, scope: Scope, class: ClassRef) -> bool {
-        let registered = &self.policies[class.workload as usize];
-        registered.present[class.class as usize]
+        let registered = &self.policies[usize::from(class.workload)];
+        registered.present[usize::from(class.class)]
             .is_some_and(|class| registered.policy.is_coalescing(scope, class))
     }
 

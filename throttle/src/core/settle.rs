@@ -3,8 +3,7 @@
 use smallvec::SmallVec;
 
 use super::exclusion_site::Standing;
-use super::members::Members;
-use super::request_state::{Holder, Need, Needs, Party, Place, Site, Unclaimed, Waiter};
+use super::request_state::{Holder, Need, Party, Place, Record, Site, Unclaimed, Waiter};
 use super::requests::Entry;
 use super::table::Slot;
 use super::{Action, Core};
@@ -142,34 +141,22 @@ impl Core {
                 self.park(id, witness);
             }
             None => {
-                let waiter = self.leave(id);
+                let mut waiter = self.leave(id);
                 let waited = self.now.since(waiter.since);
                 self.count_grant(&waiter.needs, waited, waiter.overtakes);
                 let revoke_at = self.now + self.rules.claim_within();
-                let unclaimed = Unclaimed {
-                    revoke_at,
-                    since: waiter.since,
-                    coalesce_key: waiter.coalesce_key,
-                    overtakes: waiter.overtakes,
-                };
-                self.actions.extend(waiter.members.iter().map(|(id, _)| Action::Grant(id)));
+                waiter.unclaimed = Some(Unclaimed { revoke_at, waiting_since: waiter.since });
                 self.unclaimed.insert((revoke_at, id), ());
-                let Waiter { party, needs, place, members, .. } = waiter;
-                self.grant(party, needs, place, members, Some(unclaimed));
+                self.actions.extend(waiter.members.iter().map(|(id, _)| Action::Grant(id)));
+                self.grant(waiter);
             }
         }
     }
 
     /// Takes everything that is needed.
-    pub(super) fn grant(
-        &mut self,
-        party: Party,
-        needs: Needs,
-        place: Place,
-        members: Members,
-        unclaimed: Option<Unclaimed>,
-    ) {
-        let mut holder = Holder::new(party, needs, place, self.now, members, unclaimed);
+    pub(super) fn grant(&mut self, mut holder: Holder) {
+        let (party, place) = (holder.party, holder.place);
+        holder.since = self.now;
         for index in 0..holder.needs.len() {
             match holder.needs[index] {
                 Need::Exclusion { site, class } => {
@@ -353,7 +340,7 @@ impl Core {
     }
 
     /// Takes back what a holder has and notes who gains from it.
-    pub(super) fn give_back(&mut self, id: RequestId, holder: &mut Holder) {
+    pub(super) fn give_back(&mut self, id: RequestId, holder: &mut Record) {
         for index in 0..holder.needs.len() {
             let need = holder.needs[index];
             match need {

@@ -1,10 +1,9 @@
 //! How a request comes in: checked, then granted, refused, joined to an equal one, or put in
 //! line.
 
-use super::members::{Member, Members};
+use super::members::Member;
 use super::prepared::PreparedIndex;
-use super::request_state::{Absence, Place, Waiter};
-use super::table::Slot;
+use super::request_state::{Absence, Place, Record};
 use super::{Core, Patience, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
@@ -26,41 +25,32 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let draft = self.draft_of(request, prepared)?;
-        if let Err(error) = self.check_units(&draft) {
-            self.forget_draft(&draft);
+        let mut record = self.blank_record();
+        let priority = self.draft_into(&mut record, request, prepared)?;
+        if let Err(error) = self.check_units(&record.needs, record.party) {
+            self.retire(record);
             return Err(error);
         }
-        let holds = request.root.is_none() && self.owns_permit(draft.party.owner);
-        if let Some(equal) = self.equal(&draft, request) {
-            self.forget_draft(&draft);
+        let holds = request.root.is_none() && self.owns_permit(record.party.owner);
+        if let Some(equal) = self.equal(&record.needs, request) {
+            self.retire(record);
             return self.follow(equal, request, patience, holds);
         }
-        self.count(&draft.needs, |counts| counts.submitted += 1);
-        if let Err(error) = self.check_rejections(&draft.needs, draft.party) {
-            self.count(&draft.needs, |counts| counts.rejected += 1);
-            self.forget_draft(&draft);
+        self.count(&record.needs, |counts| counts.submitted += 1);
+        if let Err(error) = self.check_rejections(&record.needs, record.party) {
+            self.count(&record.needs, |counts| counts.rejected += 1);
+            self.retire(record);
             return Err(error);
         }
-        let place = self.new_place(request, draft.priority);
-        let witness = self.first_failing(&draft.needs, place, draft.party);
-        let waiter = Waiter {
-            party: draft.party,
-            needs: draft.needs,
-            place,
-            since: self.now,
-            members: self.alone(place.id, draft.party.owner, request.deadline),
-            coalesce_key: request.coalesce_key.clone().filter(|_| request.root.is_none()),
-            witness: witness.unwrap_or(0),
-            overtakes: 0,
-            is_reserving: false,
-        };
+        self.give_place(&mut record, request, priority);
+        let witness = self.first_failing(&record.needs, record.place, record.party);
         if self.is_open && witness.is_none() {
-            return Ok(self.start(waiter));
+            return Ok(self.start(record));
         }
+        record.witness = witness.unwrap_or(0);
         let is_expired = request.deadline.is_some_and(|deadline| deadline <= self.now);
         if patience == Patience::Refuse || is_expired || holds {
-            let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
+            let blocked_by = witness.and_then(|_| self.first_blocker(&record));
             let kind = match patience {
                 Patience::Refuse => AcquireErrorKind::WouldWait { blocked_by },
                 Patience::Wait if is_expired => {
@@ -68,18 +58,20 @@ impl Core {
                 }
                 Patience::Wait => AcquireErrorKind::WouldNest { blocked_by },
             };
-            self.count(&waiter.needs, |counts| match kind {
+            self.count(&record.needs, |counts| match kind {
                 AcquireErrorKind::Expired { .. } => counts.expired += 1,
                 _ => counts.refused += 1,
             });
-            self.forget_waiter(&waiter);
+            self.retire(record);
             return Err(refused(kind));
         }
+        record.coalesce_key = request.coalesce_key.clone().filter(|_| request.root.is_none());
+        let id = record.place.id;
         match self.is_open {
-            true => self.enter(waiter),
-            false => self.put_aside(waiter, Absence::NotOpen),
+            true => self.enter(record),
+            false => self.put_aside(record, Absence::NotOpen),
         }
-        Ok(Submitted::Queued(place.id))
+        Ok(Submitted::Queued(id))
     }
 
     /// A request that is one with a waiting one.
@@ -111,18 +103,21 @@ impl Core {
         Err(AcquireError::new(request.owner(), kind))
     }
 
-    /// A new place: that of the arrival, less the head start.
-    pub(super) fn new_place(&mut self, request: &Request, priority: Priority) -> Place {
+    /// Gives a request its identity and its place: that of the arrival, less the head start.
+    pub(super) fn give_place(&mut self, record: &mut Record, request: &Request, priority: Priority) {
         let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
         let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
         let id = self.requests.next_id();
-        Place { due, rank: id.number, id }
+        record.place = Place { due, rank: id.number, id };
+        record.since = self.now;
+        self.add_first_member(record, request.deadline);
     }
 
-    /// The one member of a request that nobody has joined yet.
-    pub(super) fn alone(&mut self, id: RequestId, owner: Slot, deadline: Option<Instant>) -> Members {
+    /// Makes the owner of a request its first member.
+    pub(super) fn add_first_member(&mut self, record: &mut Record, deadline: Option<Instant>) {
+        let owner = record.party.owner;
         self.parties.refer_again(owner);
-        Members::alone(id, Member { owner, deadline, is_claimed: false })
+        record.members.push(record.place.id, Member { owner, deadline, is_claimed: false });
     }
 }
 

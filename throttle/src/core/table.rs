@@ -11,7 +11,7 @@ use hashbrown::hash_table::Entry as Place;
 use hashbrown::{Equivalent, HashTable};
 
 /// The number of an entry; it means something only while a reference to it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
 impl Slot {
