@@ -66,11 +66,13 @@ impl Future for Acquire {
                 }
                 Err(error) => Err(error),
             },
-            Stage::Queued(id) => match self.ticket.shared.poll(id, self.ticket.request.owner(), waker) {
-                Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
-                Poll::Ready(Err(error)) => Err(error),
-                Poll::Pending => return Poll::Pending,
-            },
+            Stage::Queued(id) => {
+                match self.ticket.shared.poll(id, self.ticket.request.owner(), waker) {
+                    Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             Stage::Done => panic!("the wait for a permit was polled after it was over"),
         };
         self.stage = Stage::Done;

@@ -142,7 +142,10 @@ impl Admission {
     /// [`WouldWait`](crate::AcquireErrorKind::WouldWait), or
     /// [`Coalesced`](crate::AcquireErrorKind::Coalesced), instead of waiting.
     pub fn try_acquire(&self, request: Request) -> Result<Permit, AcquireError> {
-        match self.shared.apply_now(|core, now| core.submit(&request, None, Patience::Refuse, now))? {
+        match self
+            .shared
+            .apply_now(|core, now| core.submit(&request, None, Patience::Refuse, now))?
+        {
             Submitted::Granted(id) => Ok(self.permit(id, request)),
             Submitted::Queued(_) => unreachable!("a request without patience is not queued"),
         }
@@ -174,7 +177,8 @@ impl Admission {
     /// hold what is asked for; then nothing is taken. Otherwise as
     /// [`acquire`](Self::acquire), but it is never rejected, coalesced or unsatisfiable.
     pub fn adopt(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Everything, now))?;
+        let id =
+            self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Everything, now))?;
         Ok(self.permit(id, request))
     }
 
@@ -188,7 +192,8 @@ impl Admission {
     ///
     /// As [`adopt`](Self::adopt).
     pub fn adopt_exclusions(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
+        let id =
+            self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
         Ok(self.permit(id, request))
     }
 

@@ -102,6 +102,7 @@ mod shared;
 mod snapshot;
 mod sync;
 mod ticket;
+mod waiting;
 mod wakers;
 
 pub use acquire::Acquire;

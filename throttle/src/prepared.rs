@@ -73,8 +73,8 @@ impl Prepared {
     /// As [`Admission::try_acquire`](crate::Admission::try_acquire).
     pub fn try_acquire(&self) -> Result<Permit, AcquireError> {
         let Ticket { shared, request, prepared } = &*self.ticket;
-        let submit = shared
-            .apply_now(|core, now| core.submit(request, *prepared, Patience::Refuse, now));
+        let submit =
+            shared.apply_now(|core, now| core.submit(request, *prepared, Patience::Refuse, now));
         match submit? {
             Submitted::Granted(id) => Ok(Permit::at_once(Arc::clone(&self.ticket), id)),
             Submitted::Queued(_) => unreachable!("a request without patience is not queued"),

@@ -8,9 +8,6 @@ use std::fmt;
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::{Clock, Instant};
 use crate::core::{Action, Claimed, Core, Opening, Patience, Submitted};
@@ -18,6 +15,7 @@ use crate::limits::Limits;
 use crate::request_id::RequestId;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::ticket::Ticket;
+use crate::waiting::{Waiting, Waits};
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
@@ -27,8 +25,7 @@ pub(crate) struct Shared {
 
 struct State {
     core: Core,
-    /// What the futures that wait will find; no order of it is ever seen.
-    waiting: HashMap<RequestId, Waiting, FixedState>,
+    waiting: Waits,
     /// Who waits until nobody holds a permit.
     draining: BTreeMap<DrainId, Waker>,
     next_drain: u64,
@@ -38,19 +35,11 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DrainId(u64);
 
-/// What a future that waits will find when it is polled.
-enum Waiting {
-    Parked(Waker),
-    Settled(Result<(), AcquireError>),
-    /// It was granted and did not look in time. Its request is in no line until it does.
-    Revoked,
-}
-
 impl Shared {
     pub(crate) fn new(limits: Limits, clock: impl Clock, opening: Opening) -> Arc<Self> {
         let state = State {
             core: Core::new(limits, opening),
-            waiting: HashMap::default(),
+            waiting: Waits::default(),
             draining: BTreeMap::new(),
             next_drain: 0,
         };
@@ -114,6 +103,11 @@ impl Shared {
         if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
+        if state.is_quiet() {
+            // The waker, if it was not kept, is dropped after the lock.
+            drop(state);
+            return outcome;
+        }
         let after = state.carry_out();
         drop(state);
         after.carry_on();
@@ -128,12 +122,12 @@ impl Shared {
         waker: Waker,
     ) -> Poll<Result<Claimed, AcquireError>> {
         let mut state = self.lock();
-        let Some(waiting) = state.waiting.get_mut(&id) else {
+        let Some(waiting) = state.waiting.get_mut(id) else {
             unreachable!("a future is remembered until it was ready");
         };
         match std::mem::replace(waiting, Waiting::Parked(waker)) {
             Waiting::Settled(outcome) => {
-                let unused = state.waiting.remove(&id);
+                let unused = state.waiting.remove(id);
                 let claimed = state.core.claim(id);
                 drop(state);
                 drop(unused);
@@ -151,7 +145,7 @@ impl Shared {
             Waiting::Parked(replaced) => {
                 let mut replaced = replaced;
                 if cfg!(mutant = "the_first_waker_is_kept")
-                    && let Some(Waiting::Parked(waker)) = state.waiting.get_mut(&id)
+                    && let Some(Waiting::Parked(waker)) = state.waiting.get_mut(id)
                 {
                     std::mem::swap(&mut replaced, waker);
                 }
@@ -165,7 +159,7 @@ impl Shared {
     /// Gives a request up, whether it waits, was granted unnoticed, or failed.
     pub(crate) fn abandon(&self, id: RequestId) {
         let mut state = self.lock();
-        let unused = state.waiting.remove(&id);
+        let unused = state.waiting.remove(id);
         state.core.cancel(id);
         if !cfg!(mutant = "a_dropped_grant_leaks") {
             state.core.release(id);

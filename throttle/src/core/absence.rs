@@ -1,13 +1,12 @@
 //! Requests that are in no line for a while: before the opening, and after a grant that
 //! nobody came for.
 
-use std::time::Duration;
-
 use super::request_state::{Absence, Absentee, Record, Waiter};
 use super::requests::Entry;
 use super::{Action, Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
+use crate::metrics::Counts;
 use crate::request_id::RequestId;
 
 impl Core {
@@ -89,7 +88,10 @@ impl Core {
     /// Lets a request start, or gives it its place in line.
     pub(super) fn start_or_enter(&mut self, mut waiter: Waiter) -> Submitted {
         match self.first_failing(&waiter.needs, waiter.place, waiter.party) {
-            None => self.start(waiter),
+            None => {
+                self.count(&waiter.needs, Counts::granted_at_once);
+                self.start(waiter)
+            }
             Some(witness) => {
                 waiter.witness = witness;
                 let id = waiter.place.id;
@@ -101,7 +103,6 @@ impl Core {
 
     /// Lets a request start that did not wait.
     pub(super) fn start(&mut self, mut waiter: Waiter) -> Submitted {
-        self.count_grant(&waiter.needs, Duration::ZERO, 0);
         let id = waiter.place.id;
         waiter.members.values_mut().for_each(|member| member.is_claimed = true);
         self.grant(waiter);

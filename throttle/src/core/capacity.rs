@@ -114,7 +114,7 @@ impl Core {
         (record.party, record.needs) = (party, needs);
         record.place = Place { due, rank, id: self.requests.next_id() };
         record.since = self.now;
-        self.add_first_member(&mut record, None);
+        self.add_first_member(&mut record);
         Ok(Some(self.start_or_enter(record)))
     }
 
@@ -164,8 +164,11 @@ impl Core {
         site: Slot,
         units: u32,
     ) {
-        let mut returned = self.limits.get_mut(site).take_from(id, units);
-        self.limits.get_mut(site).drop_empty(id);
+        let mut returned = self.limits.get_mut(site).take_back(id, units);
+        self.gain(Site::Limit(site));
+        if holder.loans.is_empty() {
+            return;
+        }
         for loan in holder.loans.iter_mut().filter(|(at, _)| *at == site) {
             let repaid = loan.1.min(returned);
             loan.1 -= repaid;
@@ -178,7 +181,6 @@ impl Core {
             }
         }
         holder.loans.retain(|&(_, units)| units > 0);
-        self.gain(Site::Limit(site));
     }
 }
 

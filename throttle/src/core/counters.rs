@@ -106,7 +106,9 @@ impl Core {
                 for (scope, counts) in counted.filter(|(_, counts)| **counts != Counts::default()) {
                     let (workload, class) = self.rules.class_name(class);
                     let (workload, class) = (workload.to_owned(), class.to_owned());
-                    metrics.counts.insert(Subject::Class { scope, workload, class }, counts.clone());
+                    metrics
+                        .counts
+                        .insert(Subject::Class { scope, workload, class }, counts.clone());
                 }
             }
         }

@@ -60,7 +60,8 @@ impl Core {
                 .collect(),
             limits: self
                 .limits
-                .iter()
+                // What nobody uses is not shown, permanent or not.
+                .iter_referred(|site| 1 + usize::from(site.is_permanent))
                 .map(|((resource, limit), site)| LimitUse {
                     resource: resource.clone(),
                     limit: limit.clone(),

@@ -25,13 +25,12 @@ pub(super) struct Draft {
 impl Core {
     /// Looks up every name of the request.
     pub(super) fn draft(&mut self, request: &Request) -> Result<Draft, AcquireError> {
-        let refused = |kind| AcquireError::new(request.owner(), kind);
-        let malformed = |reason| refused(AcquireErrorKind::Malformed { reason });
+        let refused = |kind: Box<_>| AcquireError::new(request.owner(), *kind);
         if request.claims.is_empty() {
-            return Err(malformed("it has no claims"));
+            return Err(refused(malformed("it has no claims")));
         }
         if request.claims.len() > Request::CLAIMS_MAX {
-            return Err(malformed("it has more than 8 claims"));
+            return Err(refused(malformed("it has more than 8 claims")));
         }
         let mut needs = Needs::new();
         for claim in &request.claims {
@@ -52,17 +51,23 @@ impl Core {
     }
 
     /// Adds what a claim is about to `needs`, which refer to it from then on.
-    fn draft_claim(&mut self, claim: &Claim, needs: &mut Needs) -> Result<(), AcquireErrorKind> {
+    fn draft_claim(
+        &mut self,
+        claim: &Claim,
+        needs: &mut Needs,
+    ) -> Result<(), Box<AcquireErrorKind>> {
         match claim {
             Claim::Exclusion { workload, resource, class } => {
-                let class = self.rules.class(workload, class).map_err(|name| match name {
-                    UnknownName::Workload => {
-                        AcquireErrorKind::UnknownWorkload { workload: workload.clone() }
-                    }
-                    UnknownName::Class => AcquireErrorKind::UnknownClass {
-                        workload: workload.clone(),
-                        class: class.clone(),
-                    },
+                let class = self.rules.class(workload, class).map_err(|name| {
+                    Box::new(match name {
+                        UnknownName::Workload => {
+                            AcquireErrorKind::UnknownWorkload { workload: workload.clone() }
+                        }
+                        UnknownName::Class => AcquireErrorKind::UnknownClass {
+                            workload: workload.clone(),
+                            class: class.clone(),
+                        },
+                    })
                 })?;
                 let make = || (resource.clone(), ExclusionSite::new(resource.scope()));
                 let site = self.exclusions.refer(resource, make);
@@ -73,7 +78,7 @@ impl Core {
                 }
             }
             Claim::Capacity { units: 0, .. } => {
-                return Err(AcquireErrorKind::Malformed { reason: "it claims no units" });
+                return Err(malformed("it claims no units"));
             }
             Claim::Capacity { resource, limit, units } => {
                 let site = self.refer_to_limit(resource, limit)?;
@@ -86,19 +91,23 @@ impl Core {
                     return Ok(());
                 };
                 self.limits.forget(site);
-                *sum = sum.checked_add(*units).ok_or(AcquireErrorKind::Malformed {
-                    reason: "it claims more units than can be counted",
-                })?;
+                *sum = sum
+                    .checked_add(*units)
+                    .ok_or_else(|| malformed("it claims more units than can be counted"))?;
             }
         }
         Ok(())
     }
 
-    fn refer_to_limit(&mut self, resource: &Resource, limit: &str) -> Result<Slot, AcquireErrorKind> {
+    pub(super) fn refer_to_limit(
+        &mut self,
+        resource: &Resource,
+        limit: &str,
+    ) -> Result<Slot, Box<AcquireErrorKind>> {
         let key = LimitKey(resource, limit);
-        let unknown = || AcquireErrorKind::UnknownLimit {
-            resource: resource.clone(),
-            limit: limit.to_owned(),
+        let unknown = || {
+            let (resource, limit) = key.to_name();
+            Box::new(AcquireErrorKind::UnknownLimit { resource, limit })
         };
         match self.limits.find(&key) {
             Some(site) if self.limits.get(site).ceiling.is_none() => Err(unknown()),
@@ -213,4 +222,8 @@ impl Core {
         self.forget(&draft.needs);
         self.forget_party(draft.party);
     }
+}
+
+fn malformed(reason: &'static str) -> Box<AcquireErrorKind> {
+    Box::new(AcquireErrorKind::Malformed { reason })
 }

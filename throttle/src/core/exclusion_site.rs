@@ -30,6 +30,7 @@ impl ExclusionSite {
         Self { scope, holders, line: Groups::new(), parked: Groups::new(), has_gained: false }
     }
 
+    #[inline]
     pub(super) fn hold(&mut self, class: ClassRef, id: RequestId, root: Slot) {
         let index = self.search(class).unwrap_or_else(|index| {
             self.holders.insert(index, (class, Line::new()));
@@ -38,6 +39,7 @@ impl ExclusionSite {
         self.holders[index].1.insert(id, root);
     }
 
+    #[inline]
     pub(super) fn release(&mut self, class: ClassRef, id: RequestId) {
         if let Ok(index) = self.search(class) {
             let held = &mut self.holders[index].1;
@@ -51,9 +53,7 @@ impl ExclusionSite {
     /// The holders other than `root` with their classes.
     pub(super) fn strangers(&self, root: Slot) -> impl Iterator<Item = (ClassRef, RequestId)> {
         self.holders.iter().flat_map(move |(class, held)| {
-            held.iter()
-                .filter(move |&(_, holder)| *holder != root)
-                .map(move |(id, _)| (*class, id))
+            held.iter().filter(move |&(_, holder)| *holder != root).map(move |(id, _)| (*class, id))
         })
     }
 
@@ -62,6 +62,7 @@ impl ExclusionSite {
     /// A stranger that holds a conflicting class stands in the way. So does a conflicting
     /// waiter whose turn comes first, except for a borrower: the waiter may be waiting for
     /// the very operation that the borrower is part of.
+    #[inline]
     pub(super) fn passes(
         &self,
         rules: &Rulebook,

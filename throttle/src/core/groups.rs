@@ -14,6 +14,7 @@ impl<K: Copy + Ord> Groups<K> {
         Self(SmallVec::new_const())
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -16,6 +16,9 @@ pub(super) struct LimitSite {
     pub(super) capacity: u32,
     /// The most units that a request may ask for; `None` once nobody sets the limit any more.
     pub(super) ceiling: Option<u32>,
+    /// Whether the host has named it from the beginning. Such a limit is there also while
+    /// nobody uses it, so that asking for it does not make it anew each time.
+    pub(super) is_permanent: bool,
     /// Where is counted what happens here.
     pub(super) counter: CounterIndex,
     pub(super) used: u64,
@@ -37,6 +40,7 @@ impl LimitSite {
         Self {
             capacity: bounds.capacity,
             ceiling: Some(bounds.ceiling),
+            is_permanent: false,
             counter,
             used: 0,
             holders: Line::new(),
@@ -47,12 +51,14 @@ impl LimitSite {
         }
     }
 
+    #[inline]
     pub(super) fn hold(&mut self, id: RequestId, units: u32) {
         self.used += u64::from(units);
         self.holders.insert(id, units);
     }
 
     /// Takes up to `units` of what `id` holds and returns how many these are.
+    #[inline]
     pub(super) fn take_from(&mut self, id: RequestId, units: u32) -> u32 {
         let Some(held) = self.holders.get_mut(&id) else { return 0 };
         let taken = units.min(*held);
@@ -61,11 +67,14 @@ impl LimitSite {
         taken
     }
 
-    /// Ends a holder that holds nothing.
-    pub(super) fn drop_empty(&mut self, id: RequestId) {
+    /// Takes up to `units` back from `id`, which is no holder any more if nothing is left.
+    #[inline]
+    pub(super) fn take_back(&mut self, id: RequestId, units: u32) -> u32 {
+        let taken = self.take_from(id, units);
         if self.holders.get(&id) == Some(&0) {
             self.holders.remove(&id);
         }
+        taken
     }
 
     /// Gives units back to `id`, which holds no more than `nominal` units then.
@@ -90,6 +99,7 @@ impl LimitSite {
     ///
     /// Who needs more than there is, because the limit was shrunk, runs alone. What the
     /// `lender` holds counts as free.
+    #[inline]
     pub(super) fn passes(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
         let lendable = lender.and_then(|id| self.holders.get(&id)).copied().unwrap_or(0);
         if units <= lendable {

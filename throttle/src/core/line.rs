@@ -28,22 +28,24 @@ pub(super) struct Line<K, V = ()> {
     head: usize,
     /// How many behind `head` are holes.
     holes: usize,
-    /// What came out of order; never an empty tree.
-    early: Option<Box<BTreeMap<K, V>>>,
+    /// What came out of order.
+    early: BTreeMap<K, V>,
 }
 
 impl<K: Ord + Copy, V> Line<K, V> {
     pub(super) const fn new() -> Self {
-        Self { items: SmallVec::new_const(), head: 0, holes: 0, early: None }
+        Self { items: SmallVec::new_const(), head: 0, holes: 0, early: BTreeMap::new() }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.early.is_none()
+        self.items.is_empty() && self.early.is_empty()
     }
 
     /// Adds `key`, or gives it another value.
+    #[inline]
     pub(super) fn insert(&mut self, key: K, value: V) {
-        if let Some(known) = self.early.as_mut().and_then(|early| early.get_mut(&key)) {
+        if let Some(known) = self.early.get_mut(&key) {
             *known = value;
             return;
         }
@@ -58,11 +60,12 @@ impl<K: Ord + Copy, V> Line<K, V> {
                 }
             }
             Err(_) => {
-                self.early.get_or_insert_default().insert(key, value);
+                self.early.insert(key, value);
             }
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         if self.items.last().is_some_and(|(last, _)| last == key) {
             let (_, value) = self.items.pop()?;
@@ -82,46 +85,39 @@ impl<K: Ord + Copy, V> Line<K, V> {
                 self.sweep();
                 Some(value)
             }
-            Err(_) => {
-                let early = self.early.as_mut()?;
-                let value = early.remove(key);
-                if early.is_empty() {
-                    self.early = None;
-                }
-                value
-            }
+            Err(_) => self.early.remove(key),
         }
     }
 
+    #[inline]
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         match self.search(key) {
             Ok(index) => self.items[index].1.as_ref(),
-            Err(_) => self.early.as_ref()?.get(key),
+            Err(_) => self.early.get(key),
         }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         match self.search(key) {
             Ok(index) => self.items[index].1.as_mut(),
-            Err(_) => self.early.as_mut()?.get_mut(key),
+            Err(_) => self.early.get_mut(key),
         }
     }
 
     /// The smallest key.
+    #[inline]
     pub(super) fn first(&self) -> Option<K> {
         let first = self.items.get(self.head).map(|&(key, _)| key);
-        match &self.early {
-            None => first,
-            Some(early) => early.keys().next().copied().into_iter().chain(first).min(),
-        }
+        let early = self.early.keys().next().copied();
+        early.into_iter().chain(first).min()
     }
 
     /// Every key with its value, in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         let items = self.items[self.head..].iter();
         let mut items = items.filter_map(|(key, value)| Some((*key, value.as_ref()?))).peekable();
-        let early = self.early.iter().flat_map(|early| early.iter());
-        let mut early = early.map(|(&key, value)| (key, value)).peekable();
+        let mut early = self.early.iter().map(|(&key, value)| (key, value)).peekable();
         std::iter::from_fn(move || match (items.peek(), early.peek()) {
             (Some((item, _)), Some((other, _))) if other < item => early.next(),
             (Some(_), _) => items.next(),
@@ -136,6 +132,9 @@ impl<K: Ord + Copy, V> Line<K, V> {
 
     /// Where `key` is among the items, or where it would be.
     fn search(&self, key: &K) -> Result<usize, usize> {
+        if self.items.last().is_some_and(|(last, _)| last == key) {
+            return Ok(self.items.len() - 1);
+        }
         let behind_head = self.items[self.head..].binary_search_by(|(item, _)| item.cmp(key));
         match behind_head {
             Ok(index) => Ok(index + self.head),
@@ -204,7 +203,8 @@ mod tests {
                 }
                 1 => {
                     // Behind all others, as those who arrive.
-                    let key = map.keys().next_back().map_or(key, |last: &u16| last.saturating_add(1));
+                    let key =
+                        map.keys().next_back().map_or(key, |last: &u16| last.saturating_add(1));
                     line.insert(key, number);
                     map.insert(key, number);
                 }

@@ -31,12 +31,40 @@ impl Members {
         self.0.clear();
     }
 
+    /// Whether `id` is the only member.
+    #[inline]
+    pub(super) fn is_just(&self, id: RequestId) -> bool {
+        matches!(&*self.0, [(only, _)] if *only == id)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     pub(super) fn first(&self) -> Option<&Member> {
         self.0.first().map(|(_, member)| member)
+    }
+
+    /// Whether `owner`, with its request `id`, is the only member, which did not come for a
+    /// permit then.
+    #[inline]
+    pub(super) fn rewind(&mut self, id: RequestId, owner: Slot) -> bool {
+        match &mut *self.0 {
+            [(only, member)] if *only == id && member.owner == owner => {
+                member.is_claimed = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives the only member another identity.
+    #[inline]
+    pub(super) fn rename(&mut self, id: RequestId, deadline: Option<Instant>) {
+        if let [(only, member)] = &mut *self.0 {
+            *only = id;
+            member.deadline = deadline;
+        }
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Member> {
@@ -56,6 +84,7 @@ impl Members {
     }
 
     /// Adds a member that came after all others.
+    #[inline]
     pub(super) fn push(&mut self, id: RequestId, member: Member) {
         self.0.push((id, member));
     }
@@ -187,7 +216,8 @@ impl Core {
             self.requests.remove_follower(member);
             return true;
         }
-        let is_late = parted.is_claimed && !holder.members.iter().any(|(_, member)| member.is_claimed);
+        let is_late =
+            parted.is_claimed && !holder.members.iter().any(|(_, member)| member.is_claimed);
         if is_late {
             let into: String = (**self.parties.name(holder.party.owner)).to_owned();
             for (late, member) in holder.members.iter() {

@@ -16,6 +16,8 @@ mod describe;
 mod draft;
 mod exclusion_site;
 mod groups;
+#[cfg(test)]
+mod leftovers;
 mod limit_site;
 mod line;
 mod members;
@@ -37,8 +39,8 @@ use self::limit_site::LimitSite;
 use self::line::Line;
 pub(crate) use self::members::{Claimed, Joined};
 use self::parties::PartyState;
-pub(crate) use self::prepared::PreparedIndex;
 use self::prepared::PreparedDrafts;
+pub(crate) use self::prepared::PreparedIndex;
 use self::request_state::{Needs, Record, Site};
 use self::requests::Requests;
 use self::rulebook::{LimitKey, LimitName, Rulebook};
@@ -105,6 +107,7 @@ pub(crate) struct Core {
     parties: Table<Arc<str>, PartyState>,
     requests: Requests,
     /// Records of requests that are over, so that the next ones need no allocation.
+    #[expect(clippy::vec_box, reason = "they are kept for the sake of their boxes")]
     spare: Vec<Box<Record>>,
     prepared: PreparedDrafts,
     /// The waiters whose root operation holds exclusions. There are few of them, and they
@@ -126,7 +129,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(limits: Limits, opening: Opening) -> Self {
-        Self {
+        let mut core = Self {
             rules: Rulebook::new(limits),
             exclusions: Table::new(),
             limits: Table::new(),
@@ -144,7 +147,13 @@ impl Core {
             counters: Counters::default(),
             gained: Vec::new(),
             actions: Vec::new(),
+        };
+        for (resource, limit) in core.rules.host_limits() {
+            if let Ok(site) = core.refer_to_limit(&resource, &limit) {
+                core.limits.get_mut(site).is_permanent = true;
+            }
         }
+        core
     }
 
     /// Whether anything has to happen outside.
@@ -224,7 +233,8 @@ impl Core {
             self.refresh_capacity(slot);
         }
         // What a waiter waits for may have become another of its needs.
-        let waiting: Vec<_> = self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
+        let waiting: Vec<_> =
+            self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
         for id in waiting {
             let waiter = self.waiter(id);
             let witness = self.first_failing(&waiter.needs, waiter.place, waiter.party);
@@ -265,6 +275,7 @@ impl Core {
                 draft.needs.into_iter().partition(|need| need.capacity().is_none())
             }
         };
+        self.add_first_member(&mut record);
         self.give_place(&mut record, request, draft.priority);
         record.members.values_mut().for_each(|member| member.is_claimed = true);
         let id = record.place.id;
@@ -286,6 +297,10 @@ impl Core {
 
     /// A permit, or a share of it, is given back.
     pub(crate) fn release(&mut self, id: RequestId) {
+        if self.requests.holder(id).is_some_and(|holder| holder.members.is_just(id)) {
+            self.force_release(id);
+            return;
+        }
         let group = self.requests.group(id);
         if self.part_from_holder(id) {
             self.force_release(group);
@@ -318,7 +333,8 @@ impl Core {
     /// Nobody is admitted any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
-        let waiting: Vec<_> = self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
+        let waiting: Vec<_> =
+            self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
         for id in waiting {
             let waiter = self.leave(id);
             self.ungain_all();
@@ -366,6 +382,10 @@ impl Core {
 
     /// Ends the references of a request that is over, and keeps its record for another one.
     fn retire(&mut self, mut record: Box<Record>) {
+        if record.prepared.is_some() {
+            let Some(spare) = self.prepared.give_back(record) else { return };
+            record = spare;
+        }
         self.forget(&record.needs);
         self.forget(&record.given_up);
         for (_, member) in record.members.iter() {

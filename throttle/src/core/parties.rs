@@ -43,6 +43,7 @@ impl Core {
     }
 
     /// Refers once more to somebody.
+    #[inline]
     pub(super) fn refer_again_to_party(&mut self, party: Party) {
         self.parties.refer_again(party.owner);
         self.parties.refer_again(party.root);
@@ -62,19 +63,23 @@ impl Core {
         self.parties.name(slot)
     }
 
+    #[inline]
     pub(super) fn owns_permit(&self, owner: Slot) -> bool {
         self.parties.get(owner).permits > 0
     }
 
+    #[inline]
     pub(super) fn start_owning(&mut self, owner: Slot) {
         self.parties.get_mut(owner).permits += 1;
     }
 
+    #[inline]
     pub(super) fn stop_owning(&mut self, owner: Slot) {
         self.parties.get_mut(owner).permits -= 1;
     }
 
     /// Whether a permit with exclusions is held in the name of `root`.
+    #[inline]
     pub(super) fn is_holding(&self, root: Slot) -> bool {
         self.parties.get(root).holding > 0
     }

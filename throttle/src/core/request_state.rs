@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::members::Members;
+use super::prepared::Stamp;
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::clock::Instant;
@@ -33,6 +34,7 @@ pub(super) enum Need {
 }
 
 impl Need {
+    #[inline]
     pub(super) fn site(self) -> Site {
         match self {
             Self::Exclusion { site, .. } => Site::Exclusion(site),
@@ -41,6 +43,7 @@ impl Need {
     }
 
     /// The limit and the units, if it is a capacity.
+    #[inline]
     pub(super) fn capacity(self) -> Option<(Slot, u32)> {
         match self {
             Self::Capacity { site, units } => Some((site, units)),
@@ -91,6 +94,8 @@ pub(super) struct Record {
     pub(super) loans: Vec<(Slot, u32)>,
     /// What there is to know of a grant until somebody comes for it.
     pub(super) unclaimed: Option<Unclaimed>,
+    /// Of which prepared request it is one.
+    pub(super) prepared: Option<Stamp>,
 }
 
 /// A grant that nobody came for yet.
@@ -140,6 +145,7 @@ impl Record {
             given_up: Needs::new(),
             loans: Vec::new(),
             unclaimed: None,
+            prepared: None,
         })
     }
 
@@ -152,12 +158,29 @@ impl Record {
         self.given_up.clear();
         self.loans.clear();
         self.unclaimed = None;
+        self.prepared = None;
+    }
+
+    /// Makes the record that of a request that is not handed in yet, but has its names. False
+    /// if somebody else had a part in it.
+    #[inline]
+    pub(super) fn rewind(&mut self) -> bool {
+        let owner = self.party.owner;
+        if !self.given_up.is_empty() || !self.members.rewind(self.place.id, owner) {
+            return false;
+        }
+        self.coalesce_key = None;
+        (self.witness, self.overtakes, self.is_reserving) = (0, 0, false);
+        self.loans.clear();
+        self.unclaimed = None;
+        true
     }
 
     pub(super) fn witness(&self) -> Need {
         self.needs[self.witness]
     }
 
+    #[inline]
     pub(super) fn has_exclusions(&self) -> bool {
         // They come first.
         matches!(self.needs.first(), Some(Need::Exclusion { .. }))

@@ -32,6 +32,7 @@ impl Requests {
 
     /// An identity for the next request. Nothing is kept until it is inserted, which has to
     /// be done before the next insertion, or never.
+    #[inline]
     pub(super) fn next_id(&mut self) -> RequestId {
         let number = self.next_number;
         self.next_number += 1;
@@ -43,6 +44,7 @@ impl Requests {
     }
 
     /// Keeps `entry` in a place that is vacant.
+    #[inline]
     pub(super) fn insert(&mut self, id: RequestId, entry: Entry) {
         match &entry {
             Entry::Holder(_) => self.holding += 1,
@@ -53,12 +55,17 @@ impl Requests {
             self.places.push(Some((id.number, entry)));
             return;
         }
-        // It is the last one, unless several were taken out at once.
-        let vacant = self.vacant.iter().rposition(|&slot| slot == id.slot);
-        self.vacant.remove(vacant.expect("an entry is inserted into a vacant place"));
+        if self.vacant.last() == Some(&id.slot) {
+            self.vacant.pop();
+        } else {
+            // Several were taken out at once.
+            let vacant = self.vacant.iter().rposition(|&slot| slot == id.slot);
+            self.vacant.remove(vacant.expect("an entry is inserted into a vacant place"));
+        }
         self.places[id.slot as usize] = Some((id.number, entry));
     }
 
+    #[inline]
     fn get(&self, id: RequestId) -> Option<&Entry> {
         match self.places.get(id.slot as usize) {
             Some(Some((number, entry))) if *number == id.number => Some(entry),
@@ -66,6 +73,7 @@ impl Requests {
         }
     }
 
+    #[inline]
     fn get_mut(&mut self, id: RequestId) -> Option<&mut Entry> {
         match self.places.get_mut(id.slot as usize) {
             Some(Some((number, entry))) if *number == id.number => Some(entry),
@@ -73,8 +81,15 @@ impl Requests {
         }
     }
 
-    fn take(&mut self, id: RequestId) -> Option<Entry> {
-        let (_, entry) = self.places[id.slot as usize].take()?;
+    /// Takes a request out if `is_wanted` says so.
+    #[inline]
+    fn take_if(&mut self, id: RequestId, is_wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let place = self.places.get_mut(id.slot as usize)?;
+        match place {
+            Some((number, entry)) if *number == id.number && is_wanted(entry) => {}
+            _ => return None,
+        }
+        let (_, entry) = place.take()?;
         self.vacant.push(id.slot);
         match &entry {
             Entry::Holder(_) => self.holding -= 1,
@@ -85,6 +100,7 @@ impl Requests {
     }
 
     /// The request that the member is part of: itself, unless it follows another one.
+    #[inline]
     pub(super) fn group(&self, member: RequestId) -> RequestId {
         match self.get(member) {
             Some(Entry::Follower(id)) => *id,
@@ -93,11 +109,10 @@ impl Requests {
     }
 
     pub(super) fn remove_follower(&mut self, member: RequestId) {
-        if let Some(Entry::Follower(_)) = self.get(member) {
-            self.take(member);
-        }
+        self.take_if(member, |entry| matches!(entry, Entry::Follower(_)));
     }
 
+    #[inline]
     pub(super) fn waiter(&self, id: RequestId) -> Option<&Record> {
         match self.get(id) {
             Some(Entry::Waiter(waiter)) => Some(waiter),
@@ -105,6 +120,7 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn waiter_mut(&mut self, id: RequestId) -> Option<&mut Record> {
         match self.get_mut(id) {
             Some(Entry::Waiter(waiter)) => Some(waiter),
@@ -112,9 +128,9 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn take_waiter(&mut self, id: RequestId) -> Option<Waiter> {
-        self.waiter(id)?;
-        match self.take(id) {
+        match self.take_if(id, |entry| matches!(entry, Entry::Waiter(_))) {
             Some(Entry::Waiter(waiter)) => Some(waiter),
             _ => None,
         }
@@ -135,13 +151,13 @@ impl Requests {
     }
 
     pub(super) fn take_absentee(&mut self, id: RequestId) -> Option<Absentee> {
-        self.absentee(id)?;
-        match self.take(id) {
+        match self.take_if(id, |entry| matches!(entry, Entry::Absentee(_))) {
             Some(Entry::Absentee(absentee)) => Some(absentee),
             _ => None,
         }
     }
 
+    #[inline]
     pub(super) fn holder(&self, id: RequestId) -> Option<&Record> {
         match self.get(id) {
             Some(Entry::Holder(holder)) => Some(holder),
@@ -149,6 +165,7 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn holder_mut(&mut self, id: RequestId) -> Option<&mut Record> {
         match self.get_mut(id) {
             Some(Entry::Holder(holder)) => Some(holder),
@@ -156,15 +173,16 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn take_holder(&mut self, id: RequestId) -> Option<Holder> {
-        self.holder(id)?;
-        match self.take(id) {
+        match self.take_if(id, |entry| matches!(entry, Entry::Holder(_))) {
             Some(Entry::Holder(holder)) => Some(holder),
             _ => None,
         }
     }
 
     /// Whether nobody holds anything.
+    #[inline]
     pub(super) fn is_drained(&self) -> bool {
         self.holding == 0
     }

@@ -160,6 +160,11 @@ impl Rulebook {
         self.limits.exact.insert(name, capacity);
     }
 
+    /// The limits that the host has named, whose they are included.
+    pub(super) fn host_limits(&self) -> Vec<LimitName> {
+        self.limits.exact.keys().cloned().collect()
+    }
+
     /// The numbers for a limit: the smallest that anybody declared, if anybody did.
     pub(super) fn bounds(&self, name: &LimitName) -> Option<Bounds> {
         let (resource, limit) = name;
@@ -229,6 +234,7 @@ impl Rulebook {
         self.may_join(scope, one, other) && self.may_join(scope, other, one)
     }
 
+    #[inline]
     pub(super) fn edition(&self) -> u64 {
         self.edition
     }
@@ -242,6 +248,7 @@ impl Rulebook {
     }
 
     /// The head start of a priority, in nanoseconds.
+    #[inline]
     pub(super) fn head_start(&self, priority: Priority) -> i128 {
         let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
         if cfg!(mutant = "urgent_is_last") {

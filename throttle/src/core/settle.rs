@@ -175,8 +175,11 @@ impl Core {
             self.start_holding(party.root);
         }
         self.start_owning(party.owner);
-        for overtaken in self.overtaken(&holder.needs, place) {
-            self.overtake(overtaken);
+        let mut limits = holder.needs.iter().filter_map(|need| need.capacity());
+        if limits.any(|(site, _)| !self.limits.get(site).line.is_empty()) {
+            for overtaken in self.overtaken(&holder.needs, place) {
+                self.overtake(overtaken);
+            }
         }
         self.requests.insert(place.id, Entry::Holder(holder));
     }
@@ -204,9 +207,6 @@ impl Core {
         let mut overtaken = SmallVec::new();
         for (site, _) in granted.iter().filter_map(|need| need.capacity()) {
             let limit = self.limits.get(site);
-            if limit.line.is_empty() {
-                continue;
-            }
             let free = u64::from(limit.capacity).saturating_sub(limit.used);
             let short = limit.line.iter().filter(|&(units, _)| u64::from(units) > free);
             // Of equal needs the first is short, unless it is lent what is missing.

@@ -25,8 +25,7 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let mut record = self.blank_record();
-        let priority = self.draft_into(&mut record, request, prepared)?;
+        let (mut record, priority) = self.drafted(request, prepared)?;
         if let Err(error) = self.check_units(&record.needs, record.party) {
             self.retire(record);
             return Err(error);
@@ -36,17 +35,24 @@ impl Core {
             self.retire(record);
             return self.follow(equal, request, patience, holds);
         }
-        self.count(&record.needs, |counts| counts.submitted += 1);
         if let Err(error) = self.check_rejections(&record.needs, record.party) {
-            self.count(&record.needs, |counts| counts.rejected += 1);
+            self.count(&record.needs, |counts| {
+                counts.submitted += 1;
+                counts.rejected += 1;
+            });
             self.retire(record);
             return Err(error);
         }
         self.give_place(&mut record, request, priority);
         let witness = self.first_failing(&record.needs, record.place, record.party);
         if self.is_open && witness.is_none() {
+            self.count(&record.needs, |counts| {
+                counts.submitted += 1;
+                counts.granted_at_once();
+            });
             return Ok(self.start(record));
         }
+        self.count(&record.needs, |counts| counts.submitted += 1);
         record.witness = witness.unwrap_or(0);
         let is_expired = request.deadline.is_some_and(|deadline| deadline <= self.now);
         if patience == Patience::Refuse || is_expired || holds {
@@ -104,20 +110,25 @@ impl Core {
     }
 
     /// Gives a request its identity and its place: that of the arrival, less the head start.
-    pub(super) fn give_place(&mut self, record: &mut Record, request: &Request, priority: Priority) {
+    pub(super) fn give_place(
+        &mut self,
+        record: &mut Record,
+        request: &Request,
+        priority: Priority,
+    ) {
         let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
         let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
         let id = self.requests.next_id();
         record.place = Place { due, rank: id.number, id };
         record.since = self.now;
-        self.add_first_member(record, request.deadline);
+        record.members.rename(id, request.deadline);
     }
 
     /// Makes the owner of a request its first member.
-    pub(super) fn add_first_member(&mut self, record: &mut Record, deadline: Option<Instant>) {
+    pub(super) fn add_first_member(&mut self, record: &mut Record) {
         let owner = record.party.owner;
         self.parties.refer_again(owner);
-        record.members.push(record.place.id, Member { owner, deadline, is_claimed: false });
+        record.members.push(record.place.id, Member { owner, deadline: None, is_claimed: false });
     }
 }
 

@@ -79,11 +79,13 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     /// Adds a reference to an entry that is referred to already.
+    #[inline]
     pub(super) fn refer_again(&mut self, slot: Slot) {
         self.entry_mut(slot).references += 1;
     }
 
     /// Takes a reference back; the entry goes with the last one.
+    #[inline]
     pub(super) fn forget(&mut self, slot: Slot) {
         let entry = self.entry_mut(slot);
         entry.references -= 1;
@@ -105,14 +107,17 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.names.find(self.hasher.hash_one(name), is_named).copied()
     }
 
+    #[inline]
     pub(super) fn name(&self, slot: Slot) -> &K {
         &self.entry(slot).name
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: Slot) -> &V {
         &self.entry(slot).value
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut V {
         &mut self.entry_mut(slot).value
     }
@@ -122,20 +127,39 @@ impl<K: Eq + Hash, V> Table<K, V> {
     where
         K: Ord,
     {
-        let mut entries: Vec<_> = self.entries.iter().flatten().collect();
+        self.iter_referred(|_| 1)
+    }
+
+    /// Every entry that has at least as many references as `least` says, in the order of the
+    /// names.
+    pub(super) fn iter_referred(
+        &self,
+        least: impl Fn(&V) -> usize,
+    ) -> impl Iterator<Item = (&K, &V)>
+    where
+        K: Ord,
+    {
+        let entries = self.entries.iter().flatten();
+        let mut entries: Vec<_> =
+            entries.filter(|entry| entry.references >= least(&entry.value)).collect();
         entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         entries.into_iter().map(|entry| (&entry.name, &entry.value))
     }
 
     /// Every slot that is in use, in no order that means anything.
     pub(super) fn slots(&self) -> Vec<Slot> {
-        (0..).zip(&self.entries).filter_map(|(number, entry)| entry.as_ref().map(|_| Slot(number))).collect()
+        (0..)
+            .zip(&self.entries)
+            .filter_map(|(number, entry)| entry.as_ref().map(|_| Slot(number)))
+            .collect()
     }
 
+    #[inline]
     fn entry(&self, slot: Slot) -> &Entry<K, V> {
         self.entries[slot.index()].as_ref().expect(LIVE)
     }
 
+    #[inline]
     fn entry_mut(&mut self, slot: Slot) -> &mut Entry<K, V> {
         self.entries[slot.index()].as_mut().expect(LIVE)
     }
