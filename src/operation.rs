@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fsm_core::{Fault, RunId, Timestamp};
-use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub enum Task {
         target: Option<String>,
         /// Whether what is there may be replaced.
         overwrite: Overwrite,
+        /// Where to stop, inside what the point covers; `None` is its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Until>,
     },
 }
 

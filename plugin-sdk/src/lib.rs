@@ -79,19 +79,24 @@
 //! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
+//! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
+//! | prove that a plugin is right (feature `conformance`) | `conformance` |
 //!
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
 
 pub mod abi;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod decision;
 mod dispatch;
 mod export;
 #[cfg(feature = "host")]
 pub mod host;
+mod ingress;
 mod item;
 mod manifest;
 pub mod message;
@@ -100,6 +105,7 @@ mod point;
 mod seal;
 mod services;
 mod take;
+mod until;
 mod workload;
 
 pub use async_trait::async_trait;
@@ -111,6 +117,7 @@ pub use fsm_core::{
     Cancel, Cancellation, Class, Context, Data, Effect, Ending, Fault, Graph, Machine, Progress,
     Retry, State, Step, Timestamp, check, go, go_at,
 };
+pub use ingress::{Caller, Create, Endpoint, IncomingCall, Peer, Route, Taken, Work};
 pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
@@ -118,4 +125,5 @@ pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+pub use until::Until;
 pub use workload::{Config, Machines, Workload};

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, Rw
 use super::streams;
 use crate::{
     Error,
-    catalog::{Catalog, FinishedStream},
+    catalog::{Catalog, FinishedStream, TakeRow},
     convert,
     events::Event,
 };
@@ -138,13 +138,15 @@ impl Services {
         if let Some(finished) = row.finished {
             let finished = finished.iter().map(|stream| convert::receipt(&stream.receipt));
             let finished = Some(finished.collect());
-            return Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished });
+            let TakeRow { id: take, begun_at, facts, .. } = row;
+            return Ok(TakeBegun { take, begun_at, finished, facts });
         }
         let item = self.item(&scope.item).await?;
         let session = item.begin(archive::Take::new(row.id.as_str(), self.epoch)).await?;
         let take = OpenTake { session, opened: BTreeSet::new(), finished: Vec::new() };
         scope.takes().insert(row.id.clone(), take);
-        Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished: None })
+        let (take, begun_at, facts) = (row.id, row.begun_at, row.facts);
+        Ok(TakeBegun { take, begun_at, finished: None, facts })
     }
 
     async fn take_finish(&self, scope: &Scope, finish: TakeFinish) -> Result<Vec<Receipt>, Error> {
@@ -157,7 +159,7 @@ impl Services {
             }
             take.finished.clone()
         };
-        self.catalog.finish_take(finish.take.clone(), finished.clone()).await?;
+        self.catalog.finish_take(finish.take.clone(), finished.clone(), finish.facts).await?;
         scope.takes().remove(&finish.take);
         Ok(finished.iter().map(|stream| convert::receipt(&stream.receipt)).collect())
     }

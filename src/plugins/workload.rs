@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use fsm_core::{Fault, Graph};
-use futures::future::BoxFuture;
 use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
-    Wanted,
-    abi::{HostCalls, Reply},
-    host::PluginInstance,
+    Until, Wanted,
+    host::{NoCalls, PluginInstance},
     message::{self, Request},
 };
 use serde::de::DeserializeOwned;
@@ -75,9 +72,11 @@ impl Hosted {
         item: &ItemId,
         points: &[PointMeta],
         target: &PointId,
+        until: Option<&Until>,
     ) -> Result<Vec<PointMeta>, Error> {
-        let request =
-            Request::Plan { item: item.clone(), points: points.to_vec(), target: target.clone() };
+        let (item, points_of) = (item.clone(), points.to_vec());
+        let (target, until) = (target.clone(), until.cloned());
+        let request = Request::Plan { item, points: points_of, target, until };
         let ids: Vec<PointId> = self.ask(&request).await?;
         let chain = ids.iter().map(|id| {
             let known = points.iter().find(|point| point.id == *id).cloned();
@@ -96,7 +95,7 @@ impl Hosted {
 
     /// Asks for something that is not a step: the plugin gets no services for it.
     pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let task = self.instance.start(message::encode(request)?, Arc::new(NoServices));
+        let task = self.instance.start(message::encode(request)?, Arc::new(NoCalls));
         match task.await?.result {
             Ok(reply) => Ok(message::decode(&reply)?),
             Err(fault) => Err(message::decode_fault(&fault).into()),
@@ -106,16 +105,5 @@ impl Hosted {
     fn broken(&self, what: String) -> Error {
         let message = format!("workload `{}` broke its contract: {what}", self.name());
         Error::new(ErrorKind::Plugin, Fault::bug("plugin.contract", message))
-    }
-}
-
-/// The host of requests that change nothing.
-struct NoServices;
-
-impl HostCalls for NoServices {
-    fn call(&self, op: &str, _: Bytes) -> BoxFuture<'static, Reply> {
-        let message = format!("`{op}` is served to steps only");
-        let fault = message::encode_fault(&Fault::bug("host.not_a_step", message));
-        Box::pin(futures::future::ready(Reply::error(fault)))
     }
 }
