@@ -10,8 +10,8 @@ use super::request_state::Place;
 pub(super) struct Groups<K>(SmallVec<[(K, Line<Place>); 1]>);
 
 impl<K: Copy + Ord> Groups<K> {
-    pub(super) const fn new() -> Self {
-        Self(SmallVec::new_const())
+    pub(super) fn new() -> Self {
+        Self(SmallVec::new())
     }
 
     #[inline]

@@ -33,8 +33,8 @@ pub(super) struct Line<K, V = ()> {
 }
 
 impl<K: Ord + Copy, V> Line<K, V> {
-    pub(super) const fn new() -> Self {
-        Self { items: SmallVec::new_const(), head: 0, holes: 0, early: BTreeMap::new() }
+    pub(super) fn new() -> Self {
+        Self { items: SmallVec::new(), head: 0, holes: 0, early: BTreeMap::new() }
     }
 
     #[inline]
