@@ -3,6 +3,7 @@
 //!
 //! Time is real here, and nothing asserts that it is short: a rate is a promise that bytes do
 //! not come too soon.
+#![cfg(not(any(loom, shuttle)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
