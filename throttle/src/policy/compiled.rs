@@ -45,6 +45,11 @@ impl CompiledPolicy {
         &self.names
     }
 
+    /// The proper name of a class.
+    pub(crate) fn name(&self, class: ClassIndex) -> &str {
+        &self.names[usize::from(class)]
+    }
+
     pub(crate) fn priority(&self, class: ClassIndex) -> Priority {
         self.priorities[usize::from(class)]
     }
