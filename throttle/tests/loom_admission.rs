@@ -30,9 +30,8 @@ fn explore(name: &str, preemptions: Option<usize>, scene: impl Fn() + Sync + Sen
     let orders = StdArc::new(AtomicU64::new(0));
     let counted = StdArc::clone(&orders);
     let mut builder = loom::model::Builder::new();
-    if preemptions.is_some() {
-        builder.preemption_bound = preemptions;
-    }
+    // The environment may bound it further.
+    builder.preemption_bound = builder.preemption_bound.into_iter().chain(preemptions).min();
     builder.max_branches = 20_000;
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
