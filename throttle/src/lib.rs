@@ -78,6 +78,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(mutant)]
+#[macro_use]
+mod mutants;
+
 mod acquire;
 mod acquire_error;
 mod adaptive;
