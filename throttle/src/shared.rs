@@ -126,6 +126,7 @@ impl Shared {
             Some(Waiting::Parked(known)) if known.will_wake(waker) => return Poll::Pending,
             Some(Waiting::Settled(_)) => return state.collect(id, owner),
             _ => {
+                // It is cloned outside of the lock, so what there is has to be read again.
                 drop(state);
                 let waker = waker.clone();
                 state = self.lock();

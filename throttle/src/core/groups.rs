@@ -77,7 +77,14 @@ impl<K: Copy + Ord> Groups<K> {
         self.iter().flat_map(|(_, places)| places.keys())
     }
 
+    #[inline]
     fn search(&self, key: K) -> Result<usize, usize> {
+        // Nearly always all are alike.
+        if let [(only, _)] = &*self.0
+            && *only == key
+        {
+            return Ok(0);
+        }
         self.0.binary_search_by(|(group, _)| group.cmp(&key))
     }
 }

@@ -103,7 +103,7 @@ impl LimitSite {
     /// `lender` holds counts as free.
     #[inline]
     pub(super) fn passes(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
-        // Nearly always nothing is set aside. Zero units fit into no limit.
+        // Nearly always nothing is set aside, and everybody asks for at least one unit.
         let is_free = self.used + u64::from(units) <= u64::from(self.capacity);
         (is_free && self.reserved.is_empty()) || self.passes_by(units, place, lender)
     }
@@ -135,6 +135,9 @@ impl LimitSite {
     /// be looked at: a later one has at least as many reservations before it. Each look is
     /// counted with `count`.
     pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
+        if self.used >= u64::from(self.capacity) {
+            return None;
+        }
         self.parked.first_that(|units, place| {
             count();
             self.passes(units, place, None)

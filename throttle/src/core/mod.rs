@@ -157,6 +157,7 @@ impl Core {
     }
 
     /// Whether anything has to happen outside.
+    #[inline]
     pub(crate) fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }

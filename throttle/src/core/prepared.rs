@@ -132,7 +132,8 @@ impl Core {
         };
         let edition = self.rules.edition();
         if self.prepared.get_mut(index).edition != edition {
-            // A replaced policy may call something else by the same names.
+            // A policy that came since may call something else by the same names, and bound a
+            // limit to less than is asked for.
             let draft = self.checked_draft(request)?;
             if let Some(outdated) = self.prepared.set(index, draft, edition) {
                 self.forget_prepared(outdated);
