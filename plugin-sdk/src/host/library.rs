@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::error::{InitError, LoadError, LoadErrorKind};
 use super::instance::PluginInstance;
+use super::local::Local;
 use super::log::HostLog;
 use super::trust::Trust;
 use super::{elf, open};
@@ -99,7 +100,7 @@ impl Library {
     /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
         match (self.0.root.init())(self.0.log.table(), config.into().into()) {
-            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(self.0.root, instance)),
+            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(Local::new(self.0.root, instance))),
             AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
             AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
         }

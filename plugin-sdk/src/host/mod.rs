@@ -20,6 +20,7 @@ mod elf;
 mod error;
 mod instance;
 mod library;
+mod local;
 mod log;
 mod open;
 mod pool;
