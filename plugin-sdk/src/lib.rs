@@ -82,6 +82,7 @@
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
+//! | be the process of an isolated plugin (feature `runner`) | `runner` |
 //!
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
@@ -97,9 +98,13 @@ mod manifest;
 pub mod message;
 mod plan;
 mod point;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub mod runner;
 mod seal;
 mod services;
 mod take;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod wire;
 mod workload;
 
 pub use async_trait::async_trait;

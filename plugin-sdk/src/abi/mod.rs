@@ -50,7 +50,7 @@ pub use exec::{Executor, Own};
 pub use fsm_core::{Cancellation, Requested};
 pub use host_calls::{AbiHost, HostCalls, HostHandle};
 pub use log::record;
-pub use reply::{AbiObject, AbiReply, CallError, Object, Reply, TaskFault};
+pub use reply::{AbiObject, AbiReply, CallError, Crash, Object, Reply, TaskFault};
 pub use root::{
     ABI_MAJOR, AbiCall, AbiInstance, AbiLog, AbiOutcome, AbiToken, Exported, HostTable,
     HostTable_Ref, PluginRoot, PluginRoot_Ref, RootProvider, SYMBOL_PREFIX, header,
@@ -61,8 +61,10 @@ pub use task::{AbiPoll, AbiTask, BoxFuture};
 pub use waker::AbiWaker;
 
 #[cfg(feature = "host")]
-pub(crate) use guard::contain;
+pub(crate) use guard::{contain, contain_quietly};
 #[cfg(feature = "host")]
 pub(crate) use host_calls::host_handle;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use reply::answer;
 #[cfg(feature = "host")]
 pub(crate) use task::ForeignTask;

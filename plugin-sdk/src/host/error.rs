@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::abi::Crash;
+
 /// What went wrong, coarsely enough to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -34,6 +36,43 @@ pub enum LoadErrorKind {
     Layout,
     /// The plugin panicked when it was asked for its manifest.
     Manifest,
+    /// There is no program that could run the plugin in a process of its own.
+    Runner,
+    /// The process that loaded the library ended before the plugin was there.
+    Crashed,
+}
+
+/// The kinds by name, as a child reports them.
+#[cfg(target_os = "linux")]
+const NAMES: [(LoadErrorKind, &str); 14] = [
+    (LoadErrorKind::Missing, "missing"),
+    (LoadErrorKind::NotAFile, "not_a_file"),
+    (LoadErrorKind::Unreadable, "unreadable"),
+    (LoadErrorKind::NotALibrary, "not_a_library"),
+    (LoadErrorKind::OtherPlatform, "other_platform"),
+    (LoadErrorKind::Damaged, "damaged"),
+    (LoadErrorKind::NotAPlugin, "not_a_plugin"),
+    (LoadErrorKind::OtherAbi, "other_abi"),
+    (LoadErrorKind::Untrusted, "untrusted"),
+    (LoadErrorKind::Refused, "refused"),
+    (LoadErrorKind::Layout, "layout"),
+    (LoadErrorKind::Manifest, "manifest"),
+    (LoadErrorKind::Runner, "runner"),
+    (LoadErrorKind::Crashed, "crashed"),
+];
+
+#[cfg(target_os = "linux")]
+impl LoadErrorKind {
+    /// The kind of this name; what a newer runner calls otherwise was refused all the same.
+    pub(super) fn named(name: &str) -> Self {
+        let found = NAMES.iter().find(|(_, known)| *known == name);
+        found.map_or(Self::Refused, |(kind, _)| *kind)
+    }
+
+    #[cfg(feature = "runner")]
+    pub(crate) fn name(self) -> &'static str {
+        NAMES.iter().find(|(kind, _)| *kind == self).map_or("refused", |(_, name)| *name)
+    }
 }
 
 /// An error from the loader: one line that names the file and what to do.
@@ -46,7 +85,7 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    pub(super) fn new(kind: LoadErrorKind, path: &Path, what: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: LoadErrorKind, path: &Path, what: impl Into<String>) -> Self {
         Self { kind, path: path.to_owned(), what: what.into(), source: None }
     }
 
@@ -59,6 +98,12 @@ impl LoadError {
     #[must_use]
     pub fn kind(&self) -> LoadErrorKind {
         self.kind
+    }
+
+    /// What is wrong with the file, without its name.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// The file, or the name of the linked plugin's type.
@@ -88,6 +133,8 @@ pub enum InitError {
     Refused(Bytes),
     /// The plugin panicked; the text of the panic.
     Panicked(String),
+    /// The process that should make the instance ended, or could not be started.
+    Crashed(Crash),
 }
 
 impl fmt::Display for InitError {
@@ -95,6 +142,7 @@ impl fmt::Display for InitError {
         match self {
             Self::Refused(_) => f.write_str("the plugin refused its configuration"),
             Self::Panicked(text) => write!(f, "the plugin panicked in init: {text}"),
+            Self::Crashed(crash) => write!(f, "the plugin crashed in init: {crash}"),
         }
     }
 }

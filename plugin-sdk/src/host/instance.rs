@@ -20,7 +20,7 @@ pub(super) trait Backend: Send + Sync {
 }
 
 /// A request under way. Dropping it abandons the request.
-pub(super) trait Work: Future<Output = Result<Reply, TaskFault>> + Send {
+pub(crate) trait Work: Future<Output = Result<Reply, TaskFault>> + Send {
     /// Asks the plugin to stop. Called at any time, any number of times.
     fn cancel(&self);
 }

@@ -15,7 +15,7 @@ use crate::abi::{
 };
 
 /// An instance, called through the tables of its library.
-pub(super) struct Local(Arc<Inner>);
+pub(crate) struct Local(Arc<Inner>);
 
 struct Inner {
     root: PluginRoot_Ref,
@@ -28,7 +28,7 @@ impl Local {
     }
 
     /// As [`Backend::start`], for a request that the log knows as `id`.
-    pub(super) fn start_as(
+    pub(crate) fn start_as(
         &self,
         id: u64,
         request: Bytes,
@@ -60,7 +60,7 @@ impl Backend for Local {
 }
 
 /// A request that a library in this process serves.
-pub(super) struct LocalWork {
+pub(crate) struct LocalWork {
     // Declared, and so dropped, before the instance that it works on; `Drop` raises `ended`
     // before either.
     work: ForeignTask,

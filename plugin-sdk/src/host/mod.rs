@@ -14,6 +14,9 @@
 //! **Promise.** A file that is no plugin, or one of another version, is refused before any of its
 //! code runs, with one line that names the file and what to do. A loaded library is never unloaded.
 //! Dropping a [`Task`] ends its request: from then on the plugin's calls are refused.
+//!
+//! Whether the code is in this process or in a child is decided when the library is loaded
+//! ([`Library::load`], [`Library::isolated`]); an instance and its tasks are the same to use.
 
 mod channel;
 mod elf;
@@ -24,6 +27,8 @@ mod local;
 mod log;
 mod open;
 mod pool;
+#[cfg(target_os = "linux")]
+mod process;
 mod trust;
 
 pub use crate::abi::{HostCalls, HostSink, HostSource};
@@ -32,4 +37,13 @@ pub use error::{InitError, LoadError, LoadErrorKind};
 pub use instance::{Canceller, PluginInstance, Task};
 pub use library::Library;
 pub use pool::{BufferPool, PoolStats};
+#[cfg(target_os = "linux")]
+pub use process::{Process, Runner};
 pub use trust::Trust;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub(crate) use {
+    instance::Work,
+    local::Local,
+    log::Elsewhere,
+    process::{ARGUMENT, this_program_serves},
+};

@@ -1,0 +1,429 @@
+//! The conversation with one child, as its two ends see it: whoever has a request, and the thread
+//! that attends to the child.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
+
+use crate::abi::{Crash, HostCalls, Reply, TaskFault};
+use crate::wire::{Flow, Incoming, Outgoing, Refusal, Status, ToChild, ToHost, WireError, send};
+
+/// So much may wait for a child to read it; more is read by nobody.
+const OUTGOING_BYTES_MAX: usize = 64 << 20;
+/// So many messages may wait for a request's task to be polled, before nothing more is read.
+const INBOX_MAX: usize = 256;
+
+/// The conversation with one child.
+pub(super) struct Link {
+    state: Mutex<State>,
+    /// Notified at each step of the greeting.
+    greeted: Condvar,
+    /// Wakes the thread that attends to the child.
+    bell: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    /// The attending thread's socket, once there is one.
+    socket: Option<Arc<OwnedFd>>,
+    outgoing: VecDeque<Outgoing>,
+    outgoing_bytes: usize,
+    greeting: Greeting,
+    requests: BTreeMap<u64, Request>,
+    /// Requests that have ended here, of which something is left in the child.
+    left: BTreeMap<u64, Left>,
+    next: u64,
+    /// Since when there has been nothing to do.
+    idle_since: Option<Instant>,
+    closing: bool,
+    /// Why the child has to be killed.
+    condemned: Option<Crash>,
+    ended: Option<Crash>,
+    /// Whether somebody has told how the child ended.
+    told: bool,
+}
+
+/// How far the child has come before its first request.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Greeting {
+    #[default]
+    Starting,
+    /// The library is loaded; the answer to the question for its manifest.
+    Loaded(Status, Bytes),
+    Refused(Refusal),
+    /// The answer to the question for an instance.
+    Ready(Status, Bytes),
+}
+
+/// A request under way.
+struct Request {
+    inbox: Arc<Inbox>,
+    /// Its number in the log.
+    call: u64,
+    /// When the child is killed because the request was cancelled and has not ended.
+    kill_at: Option<Instant>,
+    /// Whether the plugin has let go of its end already; the answer is still on its way.
+    gone: bool,
+}
+
+/// What a request that has ended has left in the child.
+struct Left {
+    /// Kept until the plugin lets go of its end: it may mean something to the host that a job is
+    /// still at work.
+    host: Arc<dyn HostCalls>,
+    kill_at: Instant,
+}
+
+/// What the child said about one request, until its task is polled.
+#[derive(Default)]
+pub(super) struct Inbox(Mutex<Arrived>);
+
+#[derive(Default)]
+pub(super) struct Arrived {
+    pub(super) messages: VecDeque<Incoming<ToHost>>,
+    pub(super) end: Option<Result<Reply, TaskFault>>,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Inbox {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Arrived> {
+        // No code that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing more should be read for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().messages.len() >= INBOX_MAX
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Arrived)) {
+        let waker = {
+            let mut arrived = self.lock();
+            put(&mut arrived);
+            arrived.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Why a request could not be given to this child: another one is needed.
+pub(super) struct IsClosing;
+
+impl Link {
+    pub(super) fn new() -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let state = State { idle_since: Some(Instant::now()), ..State::default() };
+        Ok(Self { state: Mutex::new(state), greeted: Condvar::new(), bell })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What panics under this lock is an allocation, and then the state is consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bell(&self) -> &OwnedFd {
+        &self.bell
+    }
+
+    /// Makes the attending thread look at the state again.
+    pub(super) fn ring(&self) {
+        // A bell that is full has been heard of.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Says `message` to the child, now or as soon as it listens.
+    ///
+    /// # Errors
+    ///
+    /// If the message is longer than one can be.
+    pub(super) fn say(
+        &self,
+        message: &ToChild,
+        payload: Bytes,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), WireError> {
+        self.put(self.lock(), outgoing(message, payload)?.with(descriptor));
+        Ok(())
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, frame: Outgoing) {
+        if state.ended.is_some() {
+            return;
+        }
+        state.outgoing_bytes += frame.len();
+        state.outgoing.push_back(frame);
+        // From here it is there sooner than by way of the other thread.
+        let left = state.flush();
+        drop(state);
+        if !left {
+            self.ring();
+        }
+    }
+
+    /// Gives the child a request.
+    pub(super) fn begin(
+        &self,
+        call: u64,
+        level: u8,
+        document: Bytes,
+    ) -> Result<(u64, Arc<Inbox>), Result<IsClosing, WireError>> {
+        let mut state = self.lock();
+        if state.closing || state.condemned.is_some() || state.ended.is_some() {
+            return Err(Ok(IsClosing));
+        }
+        let request = state.next;
+        let frame = outgoing(&ToChild::Start { request, level }, document).map_err(Err)?;
+        state.next += 1;
+        state.idle_since = None;
+        let inbox = Arc::<Inbox>::default();
+        state
+            .requests
+            .insert(request, Request { inbox: inbox.clone(), call, kill_at: None, gone: false });
+        self.put(state, frame);
+        Ok((request, inbox))
+    }
+
+    /// Asks the plugin to end a request, and sets a time to that.
+    pub(super) fn cancel(&self, request: u64, grace: Duration) {
+        let mut state = self.lock();
+        let Some(live) = state.requests.get_mut(&request) else { return };
+        live.kill_at.get_or_insert_with(|| Instant::now() + grace);
+        if let Ok(frame) = outgoing(&ToChild::Cancel { request }, Bytes::new()) {
+            self.put(state, frame);
+            self.ring();
+        }
+    }
+
+    /// Takes leave of a request: it has its answer, or nobody wants it any more.
+    pub(super) fn leave(
+        &self,
+        request: u64,
+        host: Arc<dyn HostCalls>,
+        answered: bool,
+        grace: Duration,
+    ) {
+        let mut state = self.lock();
+        match state.requests.remove(&request) {
+            Some(live) if !live.gone => {
+                state.left.insert(request, Left { host, kill_at: Instant::now() + grace });
+            }
+            // Nothing is left, or the child has ended.
+            _ => {
+                state.note_idle();
+                drop(state);
+                self.ring();
+                // A host's own code, so after the lock.
+                return drop(host);
+            }
+        }
+        match outgoing(&ToChild::Abandon { request }, Bytes::new()) {
+            Ok(frame) if !answered => self.put(state, frame),
+            _ => drop(state),
+        }
+        self.ring();
+    }
+
+    /// Nobody will give this child another request: it ends once it has none.
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.ring();
+    }
+
+    /// The child has done what it must not do, and is to be killed.
+    pub(super) fn condemn(&self, crash: Crash) {
+        self.lock().condemned.get_or_insert(crash);
+        self.ring();
+    }
+
+    /// Whether nobody before has told of the child's end.
+    pub(super) fn is_first_to_tell(&self) -> bool {
+        !std::mem::replace(&mut self.lock().told, true)
+    }
+
+    /// Waits until the child has come as far as `far_enough`, or has ended.
+    pub(super) fn await_greeting(
+        &self,
+        far_enough: impl Fn(&Greeting) -> bool,
+    ) -> Result<Greeting, Crash> {
+        let waiting = |state: &mut State| state.ended.is_none() && !far_enough(&state.greeting);
+        let state =
+            self.greeted.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        match (&state.ended, &state.greeting) {
+            (_, greeting) if far_enough(greeting) => Ok(greeting.clone()),
+            (Some(crash), _) => Err(crash.clone()),
+            (None, greeting) => Ok(greeting.clone()),
+        }
+    }
+}
+
+/// The attending thread's end.
+impl Link {
+    /// Begins the conversation: `first` goes before what was asked for meanwhile.
+    pub(super) fn connect(
+        &self,
+        socket: Arc<OwnedFd>,
+        first: impl DoubleEndedIterator<Item = (ToChild, Bytes, Option<OwnedFd>)>,
+    ) -> Result<(), WireError> {
+        let mut state = self.lock();
+        for (message, payload, descriptor) in first.rev() {
+            let frame = outgoing(&message, payload)?.with(descriptor);
+            state.outgoing_bytes += frame.len();
+            state.outgoing.push_front(frame);
+        }
+        state.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Sends what waits; whether something still does.
+    pub(super) fn flush(&self) -> bool {
+        !self.lock().flush()
+    }
+
+    /// Why the child has to be killed, if somebody has found out.
+    pub(super) fn condemned(&self) -> Option<Crash> {
+        let state = self.lock();
+        let unread = state.outgoing_bytes > OUTGOING_BYTES_MAX;
+        let unread = || unread.then(|| Crash::Protocol("nothing, and reads nothing".to_owned()));
+        state.condemned.clone().or_else(unread)
+    }
+
+    pub(super) fn greet(&self, greeting: Greeting) {
+        self.lock().greeting = greeting;
+        self.greeted.notify_all();
+    }
+
+    /// Whether the child has come as far as its first request, or as the question before it.
+    pub(super) fn is_greeted(&self, ready: bool) -> bool {
+        match self.lock().greeting {
+            Greeting::Starting => false,
+            Greeting::Loaded(..) => !ready,
+            Greeting::Refused(_) | Greeting::Ready(..) => true,
+        }
+    }
+
+    /// The number in the host's log of the request that the child calls `request`; 0 if it has
+    /// no such request.
+    pub(super) fn call_of(&self, request: u64) -> u64 {
+        self.lock().requests.get(&request).map_or(0, |live| live.call)
+    }
+
+    /// The child can go once it has no request and nobody wants another one.
+    pub(super) fn may_go(&self, idle: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        if !state.requests.is_empty() || !state.left.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        if let (Some(idle), Some(since)) = (idle, state.idle_since)
+            && now >= since + idle
+        {
+            state.closing = true;
+        }
+        state.closing
+    }
+
+    /// The next moment at which a deadline passes, and whether one has passed.
+    pub(super) fn deadline(&self, idle: Option<Duration>) -> (Option<Instant>, bool) {
+        let state = self.lock();
+        let kills = state.requests.values().filter_map(|live| live.kill_at);
+        let kills = kills.chain(state.left.values().map(|left| left.kill_at)).min();
+        let passed = kills.is_some_and(|at| at <= Instant::now());
+        let quiet = idle.and_then(|idle| state.idle_since.map(|since| since + idle));
+        (kills.into_iter().chain(quiet).min(), passed)
+    }
+
+    /// Passes on what the child said about a request; the inbox, if it is full now.
+    pub(super) fn deliver(
+        &self,
+        request: u64,
+        incoming: Incoming<ToHost>,
+    ) -> Result<Option<Arc<Inbox>>, WireError> {
+        let state = self.lock();
+        if request >= state.next {
+            return Err(WireError::Unexpected("a number that no request has"));
+        }
+        // What is said about a request that has ended was on its way.
+        let Some(live) = state.requests.get(&request) else { return Ok(None) };
+        let inbox = live.inbox.clone();
+        drop(state);
+        inbox.put(|arrived| arrived.messages.push_back(incoming));
+        Ok(inbox.is_full().then_some(inbox))
+    }
+
+    /// Nothing of a request is left in the child.
+    pub(super) fn gone(&self, request: u64) -> Result<(), WireError> {
+        let mut state = self.lock();
+        if request >= state.next {
+            return Err(WireError::Unexpected("a number that no request has"));
+        }
+        if let Some(live) = state.requests.get_mut(&request) {
+            live.gone = true;
+            return Ok(());
+        }
+        let left = state.left.remove(&request);
+        state.note_idle();
+        drop(state);
+        // A host's own code.
+        drop(left.map(|left| left.host));
+        Ok(())
+    }
+
+    /// The child is buried. Whoever waits for an answer hears how it ended.
+    pub(super) fn end(&self, crash: &Crash) {
+        let (requests, left, outgoing) = {
+            let mut state = self.lock();
+            state.ended.get_or_insert_with(|| crash.clone());
+            state.socket = None;
+            let requests = std::mem::take(&mut state.requests);
+            (requests, std::mem::take(&mut state.left), std::mem::take(&mut state.outgoing))
+        };
+        self.greeted.notify_all();
+        for request in requests.into_values() {
+            request.inbox.put(|arrived| {
+                arrived.end.get_or_insert(Err(TaskFault::Crashed(crash.clone())));
+            });
+        }
+        drop((left, outgoing));
+    }
+}
+
+impl State {
+    fn note_idle(&mut self) {
+        if self.requests.is_empty() && self.left.is_empty() {
+            self.idle_since = Some(Instant::now());
+        }
+    }
+
+    /// Sends what waits; whether all of it is out.
+    fn flush(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return self.outgoing.is_empty() };
+        while let Some(frame) = self.outgoing.front_mut() {
+            let before = frame.len();
+            let sent = send(&**socket, frame);
+            self.outgoing_bytes = self.outgoing_bytes.saturating_sub(before - frame.len());
+            match sent {
+                Ok(Flow::Moved) => drop(self.outgoing.pop_front()),
+                Ok(Flow::Blocked) => return false,
+                // The child is gone, which the attending thread finds out by itself.
+                Ok(Flow::Ended) | Err(_) => {
+                    self.outgoing.clear();
+                    self.outgoing_bytes = 0;
+                }
+            }
+        }
+        true
+    }
+}
+
+fn outgoing<M: Serialize>(message: &M, payload: Bytes) -> Result<Outgoing, WireError> {
+    Outgoing::new(message, payload)
+}
