@@ -34,9 +34,9 @@ impl HostSource for ChildSource {
 
     fn read_at(&self, offset: u64, len: u64) -> BoxFuture<Result<Bytes, CallError>> {
         let (connection, of) = (self.connection.clone(), (self.request, self.source));
-        // Nothing is past the end, so a longer read is no other read.
-        let len = len.min(self.len.saturating_sub(offset).max(1));
         let first = read(&connection, of, offset, len.min(READ_BYTES_MAX));
+        // Nothing is past the end, so a read that goes there is a shorter one.
+        let len = len.min(self.len.saturating_sub(offset));
         if len <= READ_BYTES_MAX {
             return first;
         }

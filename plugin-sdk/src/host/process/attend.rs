@@ -1,22 +1,26 @@
 //! The thread that attends to one child: starts it, talks to it, watches its time, buries it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::child::{Child, crash};
-use super::link::{Greeting, Inbox, Link};
+use super::link::{Greeting, Link};
 use super::options::Process;
 use super::output::{Allowance, Output};
-use crate::abi::{Crash, contain};
+use super::work::Service;
+use crate::abi::{Crash, Object, contain};
 use crate::host::log::{HostLog, level_wanted};
 use crate::wire::{
     Flow, Hello, Incoming, LogRecord, PROTOCOL, Receiver, Status, ToChild, ToHost, WireError,
+    unpack,
 };
 
 /// How long a child that is not needed any more may take to end by itself.
@@ -76,7 +80,7 @@ fn attend(link: &Arc<Link>, errand: Errand) -> Crash {
         start_by: Some(now + errand.options.start_grace),
         makes_instance: errand.config.is_some(),
         receiver: Receiver::default(),
-        full: None,
+        services: BTreeMap::new(),
         outputs: [Output::new("stdout"), Output::new("stderr")],
         open: [true; 3],
         records: Allowance::new(10_000, 1_000),
@@ -96,7 +100,7 @@ fn attend(link: &Arc<Link>, errand: Errand) -> Crash {
 }
 
 struct Attendant<'a> {
-    link: &'a Link,
+    link: &'a Arc<Link>,
     log: HostLog,
     options: &'a Process,
     idle: Option<Duration>,
@@ -105,8 +109,8 @@ struct Attendant<'a> {
     /// Whether ready means: there is an instance.
     makes_instance: bool,
     receiver: Receiver<ToHost>,
-    /// Nothing is read until this request's task has looked at what there is.
-    full: Option<Arc<Inbox>>,
+    /// What the requests under way have asked for.
+    services: BTreeMap<u64, Service>,
     outputs: [Output; 2],
     /// Which of socket, output and errors the child has not closed.
     open: [bool; 3],
@@ -146,8 +150,9 @@ impl Attendant<'_> {
 
     /// Talks until the child has ended.
     fn converse(&mut self, child: &Child) {
+        let waker = Waker::from(self.link.clone());
         loop {
-            self.work_off();
+            self.serve(&mut Context::from_waker(&waker));
             self.judge();
             if self.verdict.is_some() {
                 child.kill();
@@ -162,10 +167,21 @@ impl Attendant<'_> {
         }
     }
 
+    /// Answers what can be answered now.
+    fn serve(&mut self, cx: &mut Context<'_>) {
+        let link = self.link;
+        self.services.retain(|request, _| link.is_live(*request));
+        for service in self.services.values_mut() {
+            if let Err(error) = service.serve(link, cx) {
+                self.verdict.get_or_insert(Crash::Protocol(error.to_string()));
+            }
+        }
+    }
+
     /// Waits for something to do; whether the child has ended.
     fn wait(&mut self, child: &Child) -> bool {
         let none = PollFlags::empty();
-        let reads = self.open[0] && self.full.is_none() && self.verdict.is_none();
+        let reads = self.open[0] && self.verdict.is_none();
         let mut wanted = if reads { PollFlags::IN } else { none };
         if self.open[0] && self.verdict.is_none() && self.link.flush() {
             wanted |= PollFlags::OUT;
@@ -212,7 +228,6 @@ impl Attendant<'_> {
         for index in ready {
             match index {
                 0 if reads => self.hear(child),
-                // Closed by the child while nothing is to be read: the rest is in the buffer.
                 0 => {}
                 1 => self.open[1] = !self.outputs[0].read(&child.output, self.log.plugin()),
                 _ => self.open[2] = !self.outputs[1].read(&child.errors, self.log.plugin()),
@@ -239,8 +254,8 @@ impl Attendant<'_> {
         let (_, passed) = self.link.deadline(None);
         if late || passed || self.farewell.is_some_and(|by| by <= now) {
             self.verdict = Some(Crash::TimedOut);
-        } else {
-            self.verdict = self.link.condemned();
+        } else if self.link.is_unread() {
+            self.verdict = Some(Crash::Protocol("nothing, and reads nothing".to_owned()));
         }
     }
 
@@ -262,7 +277,6 @@ impl Attendant<'_> {
     fn hear_last(&mut self, child: &Child) {
         // Whatever it has started itself says nothing more.
         child.kill();
-        self.full = None;
         self.work_off();
         // Not more than can have been under way: another process may have its end, too.
         for _ in 0..LAST_READS {
@@ -271,37 +285,31 @@ impl Attendant<'_> {
             {
                 break;
             }
-            self.full = None;
             self.work_off();
         }
         self.outputs[0].read(&child.output, self.log.plugin());
         self.outputs[1].read(&child.errors, self.log.plugin());
     }
 
-    /// Passes on the messages that have come in.
+    /// Takes the messages that have come in.
     fn work_off(&mut self) {
-        if self.full.as_ref().is_some_and(|inbox| inbox.is_full()) {
-            return;
-        }
-        self.full = None;
-        while self.full.is_none() && self.verdict.is_none() {
-            match self.receiver.next() {
-                Ok(Some(incoming)) => {
-                    if let Err(error) = self.take(incoming) {
-                        self.verdict = Some(Crash::Protocol(error.to_string()));
-                    }
-                }
+        while self.verdict.is_none() {
+            let taken = match self.receiver.next() {
+                Ok(Some(incoming)) => self.take(incoming),
                 Ok(None) => return,
-                Err(error) => self.verdict = Some(Crash::Protocol(error.to_string())),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                self.verdict = Some(Crash::Protocol(error.to_string()));
             }
         }
     }
 
     fn take(&mut self, incoming: Incoming<ToHost>) -> Result<(), WireError> {
-        let Incoming { message, payload, .. } = &incoming;
-        let request = match message {
+        let Incoming { message, payload, descriptor } = incoming;
+        let request = match &message {
             ToHost::Loaded { manifest } => {
-                self.link.greet(Greeting::Loaded(*manifest, payload.clone()));
+                self.link.greet(Greeting::Loaded(*manifest, payload));
                 return Ok(());
             }
             ToHost::Refused(refusal) => {
@@ -310,7 +318,7 @@ impl Attendant<'_> {
                 return Ok(());
             }
             ToHost::Ready { status } => {
-                self.link.greet(Greeting::Ready(*status, payload.clone()));
+                self.link.greet(Greeting::Ready(*status, payload));
                 if *status != Status::Ok {
                     let why = "the plugin refused its configuration".to_owned();
                     self.verdict = Some(Crash::NotStarted(why));
@@ -327,8 +335,15 @@ impl Attendant<'_> {
                 return Ok(());
             }
             ToHost::Gone { request } => return self.link.gone(*request),
-            ToHost::Done { request, .. }
-            | ToHost::Call { request, .. }
+            ToHost::Done { request, status, .. } => {
+                if self.link.host(*request)?.is_some() {
+                    let answer = unpack(*status, payload, descriptor.map(Object::Descriptor));
+                    self.services.remove(request);
+                    self.link.answered(*request, answer, self.options.abandon_grace);
+                }
+                return Ok(());
+            }
+            ToHost::Call { request, .. }
             | ToHost::Drop { request, .. }
             | ToHost::Chunk { request, .. }
             | ToHost::Finish { request, .. }
@@ -336,8 +351,9 @@ impl Attendant<'_> {
             | ToHost::Read { request, .. }
             | ToHost::DropSource { request, .. } => *request,
         };
-        self.full = self.link.deliver(request, incoming)?;
-        Ok(())
+        let Some(host) = self.link.host(request)? else { return Ok(()) };
+        let service = self.services.entry(request);
+        service.or_insert_with(|| Service::new(host)).hear(message, payload)
     }
 
     fn admit(&self, left_out: u64) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,12 +13,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
 
 use crate::abi::{Crash, HostCalls, Reply, TaskFault};
-use crate::wire::{Flow, Incoming, Outgoing, Refusal, Status, ToChild, ToHost, WireError, send};
+use crate::wire::{Flow, Outgoing, Refusal, Status, ToChild, WireError, send};
 
 /// So much may wait for a child to read it; more is read by nobody.
 const OUTGOING_BYTES_MAX: usize = 64 << 20;
-/// So many messages may wait for a request's task to be polled, before nothing more is read.
-const INBOX_MAX: usize = 256;
 
 /// The conversation with one child.
 pub(super) struct Link {
@@ -43,8 +41,6 @@ struct State {
     /// Since when there has been nothing to do.
     idle_since: Option<Instant>,
     closing: bool,
-    /// Why the child has to be killed.
-    condemned: Option<Crash>,
     ended: Option<Crash>,
     /// Whether somebody has told how the child ended.
     told: bool,
@@ -64,7 +60,8 @@ pub(super) enum Greeting {
 
 /// A request under way.
 struct Request {
-    inbox: Arc<Inbox>,
+    reply: Arc<Pending>,
+    host: Arc<dyn HostCalls>,
     /// Its number in the log.
     call: u64,
     /// When the child is killed because the request was cancelled and has not ended.
@@ -81,33 +78,39 @@ struct Left {
     kill_at: Instant,
 }
 
-/// What the child said about one request, until its task is polled.
+/// The answer to a request, until its task takes it.
 #[derive(Default)]
-pub(super) struct Inbox(Mutex<Arrived>);
+pub(super) struct Pending(Mutex<Answered>);
 
 #[derive(Default)]
-pub(super) struct Arrived {
-    pub(super) messages: VecDeque<Incoming<ToHost>>,
-    pub(super) end: Option<Result<Reply, TaskFault>>,
-    pub(super) waker: Option<Waker>,
+struct Answered {
+    answer: Option<Result<Reply, TaskFault>>,
+    waker: Option<Waker>,
 }
 
-impl Inbox {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Arrived> {
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Answered> {
         // No code that can panic runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nothing more should be read for now.
-    pub(super) fn is_full(&self) -> bool {
-        self.lock().messages.len() >= INBOX_MAX
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, TaskFault>> {
+        let mut answered = self.lock();
+        if let Some(answer) = answered.answer.take() {
+            return Poll::Ready(answer);
+        }
+        let before = answered.waker.replace(cx.waker().clone());
+        drop(answered);
+        // A waker's drop is foreign code.
+        drop(before);
+        Poll::Pending
     }
 
-    fn put(&self, put: impl FnOnce(&mut Arrived)) {
+    fn put(&self, answer: Result<Reply, TaskFault>) {
         let waker = {
-            let mut arrived = self.lock();
-            put(&mut arrived);
-            arrived.waker.take()
+            let mut answered = self.lock();
+            answered.answer.get_or_insert(answer);
+            answered.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -175,21 +178,22 @@ impl Link {
         call: u64,
         level: u8,
         document: Bytes,
-    ) -> Result<(u64, Arc<Inbox>), Result<IsClosing, WireError>> {
+        host: &Arc<dyn HostCalls>,
+    ) -> Result<(u64, Arc<Pending>), Result<IsClosing, WireError>> {
         let mut state = self.lock();
-        if state.closing || state.condemned.is_some() || state.ended.is_some() {
+        if state.closing || state.ended.is_some() {
             return Err(Ok(IsClosing));
         }
         let request = state.next;
         let frame = outgoing(&ToChild::Start { request, level }, document).map_err(Err)?;
         state.next += 1;
         state.idle_since = None;
-        let inbox = Arc::<Inbox>::default();
-        state
-            .requests
-            .insert(request, Request { inbox: inbox.clone(), call, kill_at: None, gone: false });
+        let reply = Arc::<Pending>::default();
+        let (host, pending) = (host.clone(), reply.clone());
+        let live = Request { reply, host, call, kill_at: None, gone: false };
+        state.requests.insert(request, live);
         self.put(state, frame);
-        Ok((request, inbox))
+        Ok((request, pending))
     }
 
     /// Asks the plugin to end a request, and sets a time to that.
@@ -203,44 +207,43 @@ impl Link {
         }
     }
 
-    /// Takes leave of a request: it has its answer, or nobody wants it any more.
-    pub(super) fn leave(
-        &self,
-        request: u64,
-        host: Arc<dyn HostCalls>,
-        answered: bool,
-        grace: Duration,
-    ) {
-        let mut state = self.lock();
-        match state.requests.remove(&request) {
-            Some(live) if !live.gone => {
-                state.left.insert(request, Left { host, kill_at: Instant::now() + grace });
-            }
-            // Nothing is left, or the child has ended.
-            _ => {
-                state.note_idle();
-                drop(state);
-                self.ring();
-                // A host's own code, so after the lock.
-                return drop(host);
-            }
+    /// Nobody wants the answer to a request any more.
+    pub(super) fn abandon(&self, request: u64, grace: Duration) {
+        let state = self.lock();
+        if !state.requests.contains_key(&request) {
+            return;
         }
-        match outgoing(&ToChild::Abandon { request }, Bytes::new()) {
-            Ok(frame) if !answered => self.put(state, frame),
-            _ => drop(state),
+        if let Some((state, _)) = self.part(state, request, grace)
+            && let Ok(frame) = outgoing(&ToChild::Abandon { request }, Bytes::new())
+        {
+            self.put(state, frame);
         }
         self.ring();
+    }
+
+    /// Moves a request to those that have ended here. The lock comes back if something of it is
+    /// left in the child.
+    fn part<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        request: u64,
+        grace: Duration,
+    ) -> Option<(MutexGuard<'a, State>, Arc<Pending>)> {
+        let Request { reply, host, gone, .. } = state.requests.remove(&request)?;
+        if gone {
+            state.note_idle();
+            drop(state);
+            // A host's own code, so after the lock.
+            drop(host);
+            return None;
+        }
+        state.left.insert(request, Left { host, kill_at: Instant::now() + grace });
+        Some((state, reply))
     }
 
     /// Nobody will give this child another request: it ends once it has none.
     pub(super) fn close(&self) {
         self.lock().closing = true;
-        self.ring();
-    }
-
-    /// The child has done what it must not do, and is to be killed.
-    pub(super) fn condemn(&self, crash: Crash) {
-        self.lock().condemned.get_or_insert(crash);
         self.ring();
     }
 
@@ -288,12 +291,9 @@ impl Link {
         !self.lock().flush()
     }
 
-    /// Why the child has to be killed, if somebody has found out.
-    pub(super) fn condemned(&self) -> Option<Crash> {
-        let state = self.lock();
-        let unread = state.outgoing_bytes > OUTGOING_BYTES_MAX;
-        let unread = || unread.then(|| Crash::Protocol("nothing, and reads nothing".to_owned()));
-        state.condemned.clone().or_else(unread)
+    /// Whether the child reads nothing of what it is told.
+    pub(super) fn is_unread(&self) -> bool {
+        self.lock().outgoing_bytes > OUTGOING_BYTES_MAX
     }
 
     pub(super) fn greet(&self, greeting: Greeting) {
@@ -341,22 +341,33 @@ impl Link {
         (kills.into_iter().chain(quiet).min(), passed)
     }
 
-    /// Passes on what the child said about a request; the inbox, if it is full now.
-    pub(super) fn deliver(
-        &self,
-        request: u64,
-        incoming: Incoming<ToHost>,
-    ) -> Result<Option<Arc<Inbox>>, WireError> {
+    /// Who answers for a request; `None` if it has ended here, and what the child says about it was
+    /// on its way.
+    ///
+    /// # Errors
+    ///
+    /// If there never was such a request.
+    pub(super) fn host(&self, request: u64) -> Result<Option<Arc<dyn HostCalls>>, WireError> {
         let state = self.lock();
         if request >= state.next {
             return Err(WireError::Unexpected("a number that no request has"));
         }
-        // What is said about a request that has ended was on its way.
-        let Some(live) = state.requests.get(&request) else { return Ok(None) };
-        let inbox = live.inbox.clone();
-        drop(state);
-        inbox.put(|arrived| arrived.messages.push_back(incoming));
-        Ok(inbox.is_full().then_some(inbox))
+        Ok(state.requests.get(&request).map(|live| live.host.clone()))
+    }
+
+    /// Whether a request has not ended here.
+    pub(super) fn is_live(&self, request: u64) -> bool {
+        self.lock().requests.contains_key(&request)
+    }
+
+    /// The child has answered a request.
+    pub(super) fn answered(&self, request: u64, answer: Result<Reply, TaskFault>, grace: Duration) {
+        let state = self.lock();
+        let Some(reply) = state.requests.get(&request).map(|live| live.reply.clone()) else {
+            return;
+        };
+        drop(self.part(state, request, grace));
+        reply.put(answer);
     }
 
     /// Nothing of a request is left in the child.
@@ -388,11 +399,16 @@ impl Link {
         };
         self.greeted.notify_all();
         for request in requests.into_values() {
-            request.inbox.put(|arrived| {
-                arrived.end.get_or_insert(Err(TaskFault::Crashed(crash.clone())));
-            });
+            request.reply.put(Err(TaskFault::Crashed(crash.clone())));
         }
         drop((left, outgoing));
+    }
+}
+
+/// Whatever the attending thread waits for in futures rings the bell.
+impl Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }
 

@@ -157,10 +157,10 @@ impl Remote {
         let span = CallSpan::new();
         loop {
             let link = self.current().map_err(TaskFault::Crashed)?;
-            match link.begin(span.id(), level_wanted(), document.clone()) {
+            match link.begin(span.id(), level_wanted(), document.clone(), &host) {
                 Ok(request) => {
                     let (options, record) = (options.clone(), self.record.clone());
-                    return Ok(RemoteWork::new(link, options, record, request, host, span));
+                    return Ok(RemoteWork::new(link, options, record, request, span));
                 }
                 // A child that ended on its own time; the next one is new, so this ends.
                 Err(Ok(IsClosing)) => self.replace(&link),

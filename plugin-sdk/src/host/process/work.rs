@@ -1,24 +1,27 @@
-//! A request of an isolated plugin, as its task: whoever polls it answers what the plugin asks.
+//! A request of an isolated plugin: what it asks of its host, and its task.
+//!
+//! **How.** What the plugin asks for is answered on the thread that attends to its process, as it
+//! is answered on the plugin's own threads when it is in this one. The task only waits.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::link::{Inbox, Link};
+use super::link::{Link, Pending};
 use super::options::Process;
 use super::remote::Record;
 use super::stream::{Event, Memory, Stream};
 use crate::abi::{
-    BoxFuture, Crash, HostCalls, Object, Reply, SourceHandle, TaskFault, contain, contain_quietly,
+    BoxFuture, HostCalls, Object, Reply, SourceHandle, TaskFault, contain, contain_quietly,
 };
 use crate::host::instance::Work;
 use crate::host::log::CallSpan;
-use crate::wire::{Handed, Incoming, READ_BYTES_MAX, ToChild, ToHost, WireError, pack, unpack};
+use crate::wire::{Handed, READ_BYTES_MAX, ToChild, ToHost, WireError, pack};
 
 /// The answer to a call, still to come.
 pub(super) type Answered = BoxFuture<Result<Reply, TaskFault>>;
@@ -28,76 +31,26 @@ const CALLS_MAX: usize = 4096;
 /// Nor does it have so many streams and sources open.
 const OBJECTS_MAX: usize = 1024;
 
-/// A request under way in a child.
-pub(super) struct RemoteWork {
-    link: Arc<Link>,
-    options: Arc<Process>,
-    /// What the outcome means for the next request.
-    record: Arc<Record>,
-    request: u64,
-    inbox: Arc<Inbox>,
-    /// `None` once the request has ended.
-    host: Option<Arc<dyn HostCalls>>,
-    span: Option<CallSpan>,
+/// The parent's part in a request: the calls, streams and sources that the plugin has of it.
+pub(super) struct Service {
+    host: Arc<dyn HostCalls>,
     calls: BTreeMap<u64, Answered>,
     streams: BTreeMap<u64, Stream>,
     sources: BTreeMap<u64, SourceHandle>,
     next_object: u64,
-    answer: Option<Result<Reply, TaskFault>>,
 }
 
-impl RemoteWork {
-    pub(super) fn new(
-        link: Arc<Link>,
-        options: Arc<Process>,
-        record: Arc<Record>,
-        (request, inbox): (u64, Arc<Inbox>),
-        host: Arc<dyn HostCalls>,
-        span: CallSpan,
-    ) -> Self {
+impl Service {
+    pub(super) fn new(host: Arc<dyn HostCalls>) -> Self {
         let (calls, streams, sources) = Default::default();
-        Self {
-            link,
-            options,
-            record,
-            request,
-            inbox,
-            host: Some(host),
-            span: Some(span),
-            calls,
-            streams,
-            sources,
-            next_object: 1,
-            answer: None,
-        }
+        Self { host, calls, streams, sources, next_object: 1 }
     }
 
-    /// What the child has said since the last poll.
-    fn arrived(&mut self, cx: &mut Context<'_>) -> Vec<Incoming<ToHost>> {
-        let mut arrived = self.inbox.lock();
-        arrived.waker = Some(cx.waker().clone());
-        let messages: Vec<_> = std::mem::take(&mut arrived.messages).into();
-        if let Some(end) = arrived.end.take() {
-            self.answer = Some(end);
-        }
-        drop(arrived);
-        if !messages.is_empty() {
-            // The attending thread may be waiting for room.
-            self.link.ring();
-        }
-        messages
-    }
-
-    fn hear(&mut self, incoming: Incoming<ToHost>) -> Result<(), WireError> {
-        let Incoming { message, payload, descriptor } = incoming;
+    /// Takes what the plugin asks for.
+    pub(super) fn hear(&mut self, message: ToHost, payload: Bytes) -> Result<(), WireError> {
         match message {
-            ToHost::Done { status, .. } => {
-                let object = descriptor.map(Object::Descriptor);
-                self.answer = Some(unpack(status, payload, object));
-            }
             ToHost::Call { call, op, .. } => {
-                let Some(host) = &self.host else { return Ok(()) };
-                let answer = match contain(|| host.call(&op, payload)) {
+                let answer = match contain(|| self.host.call(&op, payload)) {
                     Ok(reply) => Box::pin(async move { Ok(reply.await) }) as Answered,
                     Err(panic) => Box::pin(async move { Err(TaskFault::Panicked(panic)) }),
                 };
@@ -135,8 +88,9 @@ impl RemoteWork {
                 let source = self.sources.remove(&source);
                 contain_quietly("dropping a source", || drop(source));
             }
-            // Those are the attending thread's.
-            ToHost::Loaded { .. }
+            // Those are not the request's.
+            ToHost::Done { .. }
+            | ToHost::Loaded { .. }
             | ToHost::Refused(_)
             | ToHost::Ready { .. }
             | ToHost::Gone { .. }
@@ -169,7 +123,7 @@ impl RemoteWork {
     }
 
     /// Moves streams and answers calls, as far as that goes now.
-    fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), WireError> {
+    pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<(), WireError> {
         let mut finishing = Vec::new();
         for (sink, stream) in &mut self.streams {
             let sink = *sink;
@@ -182,7 +136,7 @@ impl RemoteWork {
                         break;
                     }
                 };
-                self.link.say(&message, Bytes::new(), None)?;
+                link.say(&message, Bytes::new(), None)?;
             }
         }
         for (sink, call, answer) in finishing {
@@ -199,25 +153,30 @@ impl RemoteWork {
         }
         for (call, answer) in answered {
             self.forget(call);
-            self.tell(call, answer)?;
+            self.tell(link, call, answer)?;
         }
         Ok(())
     }
 
     /// Tells the child the answer to a call.
-    fn tell(&mut self, call: u64, answer: Result<Reply, TaskFault>) -> Result<(), WireError> {
+    fn tell(
+        &mut self,
+        link: &Link,
+        call: u64,
+        answer: Result<Reply, TaskFault>,
+    ) -> Result<(), WireError> {
         let (status, body, object) = pack(answer);
         let (handed, descriptor) = match object.map(|object| self.hand_over(object)).transpose() {
             Ok(None) => (None, None),
             Ok(Some((handed, descriptor))) => (Some(handed), descriptor),
-            Err(why) => return self.tell(call, Err(TaskFault::Panicked(why))),
+            Err(why) => return self.tell(link, call, Err(TaskFault::Panicked(why))),
         };
         let message = ToChild::Answer { call, status, handed };
-        match self.link.say(&message, body, descriptor) {
+        match link.say(&message, body, descriptor) {
             // The host's doing, not the plugin's.
             Err(WireError::Length { payload, .. }) => {
                 let text = format!("the host's answer of {payload} bytes is longer than any");
-                self.tell(call, Err(TaskFault::Panicked(text)))
+                self.tell(link, call, Err(TaskFault::Panicked(text)))
             }
             said => said,
         }
@@ -244,18 +203,40 @@ impl RemoteWork {
             Object::Descriptor(owned) => Ok((Handed::Descriptor, Some(owned))),
         }
     }
+}
 
-    /// What was promised to this request is void from now on.
-    fn end(&mut self, answered: bool) {
-        let Some(host) = self.host.take() else { return };
-        self.span = None;
+impl Drop for Service {
+    fn drop(&mut self) {
         let held = (
             std::mem::take(&mut self.calls),
             std::mem::take(&mut self.streams),
             std::mem::take(&mut self.sources),
         );
         contain_quietly("ending a request", || drop(held));
-        self.link.leave(self.request, host, answered, self.options.abandon_grace);
+    }
+}
+
+/// A request under way in a child, as its task sees it.
+pub(super) struct RemoteWork {
+    link: Arc<Link>,
+    options: Arc<Process>,
+    /// What the outcome means for the next request.
+    record: Arc<Record>,
+    request: u64,
+    reply: Arc<Pending>,
+    /// `None` once the request has ended.
+    span: Option<CallSpan>,
+}
+
+impl RemoteWork {
+    pub(super) fn new(
+        link: Arc<Link>,
+        options: Arc<Process>,
+        record: Arc<Record>,
+        (request, reply): (u64, Arc<Pending>),
+        span: CallSpan,
+    ) -> Self {
+        Self { link, options, record, request, reply, span: Some(span) }
     }
 }
 
@@ -269,39 +250,18 @@ impl Future for RemoteWork {
     type Output = Result<Reply, TaskFault>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if this.host.is_none() {
+        if self.span.is_none() {
             return Poll::Ready(Err(TaskFault::Finished));
         }
-        let mut broken = None;
-        for incoming in this.arrived(cx) {
-            let is_answer = matches!(incoming.message, ToHost::Done { .. });
-            if this.answer.is_some() && !is_answer {
-                // What a dead child asked for, nobody waits for.
-                continue;
-            }
-            if let Err(error) = this.hear(incoming) {
-                broken = Some(error);
-                break;
-            }
-        }
-        if broken.is_none() && this.answer.is_none() {
-            broken = this.serve(cx).err();
-        }
-        if let Some(error) = broken {
-            let crash = Crash::Protocol(error.to_string());
-            this.link.condemn(crash.clone());
-            this.answer = Some(Err(TaskFault::Crashed(crash)));
-        }
-        let Some(answer) = this.answer.take() else { return Poll::Pending };
-        this.record.note(&this.link, &answer);
-        this.end(true);
+        let answer = ready!(self.reply.poll(cx));
+        self.span = None;
+        self.record.note(&self.link, &answer);
         Poll::Ready(answer)
     }
 }
 
 impl Drop for RemoteWork {
     fn drop(&mut self) {
-        self.end(false);
+        self.link.abandon(self.request, self.options.abandon_grace);
     }
 }
