@@ -11,7 +11,7 @@
 //! use serde_json::json;
 //!
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
-//! let trust = Trust::development("a plugin that I have just built");
+//! let trust = Trust::root_owned().pinned("/etc/mercury/plugins.lock");
 //! let engine = Engine::builder()
 //!     .state_dir("/var/lib/mercury")
 //!     .archive_dir("/srv/archive", KeySource::file("/etc/mercury/archive.key"))
@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
 //! | give it an archive | [`KeySource`], [`Key`] |
-//! | give it plugins | [`Plugin`], [`Trust`] |
+//! | give it plugins | [`Plugin`], [`Isolation`], [`Process`], [`runner`], [`Trust`], [`SigningKey`], [`PluginLock`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
 //! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
@@ -54,6 +54,11 @@ mod key;
 mod operation;
 mod plugins;
 
+/// The program as the process of an isolated plugin.
+pub mod runner {
+    pub use plugin_sdk::runner::serve_if_asked;
+}
+
 pub use archive::Key;
 pub use engine::{BackupRequest, Engine, EngineBuilder, Operation, RestoreTo, Shutdown};
 pub use error::{Error, ErrorKind};
@@ -62,9 +67,10 @@ pub use fsm_core::{Class, Fault, Graph, Progress, RunId, Timestamp};
 pub use key::KeySource;
 pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, host::Trust,
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until,
+    host::{PluginLock, Process, Runner, SigningKey, Trust},
 };
-pub use plugins::Plugin;
+pub use plugins::{Isolation, Plugin};
 
 /// The examples in the README compile.
 #[cfg(doctest)]

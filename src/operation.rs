@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fsm_core::{Fault, RunId, Timestamp};
-use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub enum Task {
         target: Option<String>,
         /// Whether what is there may be replaced.
         overwrite: Overwrite,
+        /// Where to stop, inside what the point covers; `None` is its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Until>,
     },
 }
 
@@ -150,7 +153,7 @@ pub struct BackupStats {
     /// What the new bytes take in the archive, compressed and encrypted.
     pub stored_bytes: u64,
     /// Chunks of the stream that lay in buffers that the engine had lent: not copied on their way
-    /// from the plugin to the archive.
+    /// from the plugin to the archive, but once where they left a process of the plugin's own.
     pub lent_chunks: u64,
     /// Chunks that lay in memory of the plugin's own.
     pub foreign_chunks: u64,

@@ -138,6 +138,24 @@ fn a_killed_backup_is_finished_by_the_next_process() {
 }
 
 #[test]
+fn a_plugin_that_dies_in_the_middle_takes_neither_the_agent_nor_the_backup_along() {
+    let text = story("isolated", &["--megabytes", "8"]);
+    check_lines(
+        &text,
+        &[
+            "An engine starts; the plugin's code is not in its process.",
+            "A backup begins, and its process dies when half of the bytes are on their way.",
+            "the agent lives, and the backup was finished by a new process",
+            "Recovery points:",
+            "nightly/1 (full)",
+            "PRAGMA integrity_check: ok",
+            "restored content is identical",
+        ],
+    );
+    assert_eq!(text.matches("nightly/1 (full)").count(), 1, "{text}");
+}
+
+#[test]
 fn scattered_changes_are_told_beside_the_pages_that_differ() {
     let text = story("scattered", &["--megabytes", "4"]);
     for part in ["pages that differ: ", "bytes stored anew: "] {
@@ -148,7 +166,7 @@ fn scattered_changes_are_told_beside_the_pages_that_differ() {
 #[test]
 fn no_example_has_the_plugin_inside() {
     assert!(contains(&library(), SYMBOL), "the plugin exports another symbol");
-    for name in ["quickstart", "interrupted", "scattered"] {
+    for name in ["quickstart", "interrupted", "isolated", "scattered"] {
         assert!(!contains(&example(name), SYMBOL), "{name} was linked with the plugin");
     }
 }

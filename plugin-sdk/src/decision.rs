@@ -5,7 +5,7 @@ use std::fmt;
 use fsm_core::{Data, Fault, Machine, State};
 use serde::{Deserialize, Serialize};
 
-use crate::{ItemId, PointId, PointKind, PointMeta};
+use crate::{ItemId, PointId, PointKind, PointMeta, Until};
 
 /// Names one operation; chosen by whoever asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,12 +78,25 @@ pub struct RestoreRequest {
     pub target: Option<String>,
     /// Whether something that is there already may be replaced.
     pub overwrite: Overwrite,
+    /// Where to stop, inside what the last point covers; `None` is its end. Only asked of a
+    /// workload whose manifest says that it can ([`Manifest::restores_until`]).
+    ///
+    /// [`Manifest::restores_until`]: crate::Manifest::restores_until
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
 }
 
 impl RestoreRequest {
     /// A restore of `chain` to where it came from, refusing to replace anything.
     pub fn new(operation: OperationId, item: ItemId, chain: Vec<PointMeta>) -> Self {
-        RestoreRequest { operation, item, chain, target: None, overwrite: Overwrite::Refuse }
+        RestoreRequest {
+            operation,
+            item,
+            chain,
+            target: None,
+            overwrite: Overwrite::Refuse,
+            until: None,
+        }
     }
 }
 

@@ -116,6 +116,8 @@ async fn serve(workloads: &Opened, call: Call) -> Result<Bytes, Fault> {
     let workload = match &request {
         Request::Discover { workload }
         | Request::Machines { workload }
+        | Request::Endpoints { workload }
+        | Request::Route { workload, .. }
         | Request::Migrate { workload, .. } => workload,
         Request::Decide { item, .. } | Request::Plan { item, .. } | Request::Step { item, .. } => {
             item.workload()
@@ -159,8 +161,13 @@ impl<W: Workload> Serve for Served<W> {
             Request::Decide { item, wanted, points } => {
                 reply(&workload.decide(&item, &wanted, &points).await?)
             }
-            Request::Plan { points, target, .. } => reply(&workload.plan(&points, &target)?),
+            Request::Plan { points, target, until, .. } => reply(&match until {
+                Some(until) => workload.plan_until(&points, &target, &until)?,
+                None => workload.plan(&points, &target)?,
+            }),
             Request::Restore { restore } => reply(&workload.restore(&restore).await?),
+            Request::Endpoints { .. } => reply(&workload.endpoints()?),
+            Request::Route { call, .. } => reply(&workload.route(&call)),
             Request::Machines { .. } => reply(&self.machines.graphs()),
             Request::Migrate { machine, from, state, data, .. } => {
                 let found = self.machines.get(&machine);

@@ -79,6 +79,7 @@
 //! | describe a workload | [`Workload`], [`Manifest`], [`Item`], [`Decision`], [`RunPlan`] |
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
+//! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
@@ -93,6 +94,7 @@ mod dispatch;
 mod export;
 #[cfg(feature = "host")]
 pub mod host;
+mod ingress;
 mod item;
 mod manifest;
 pub mod message;
@@ -103,6 +105,7 @@ pub mod runner;
 mod seal;
 mod services;
 mod take;
+mod until;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod wire;
 mod workload;
@@ -116,6 +119,7 @@ pub use fsm_core::{
     Cancel, Cancellation, Class, Context, Data, Effect, Ending, Fault, Graph, Machine, Progress,
     Retry, State, Step, Timestamp, check, go, go_at,
 };
+pub use ingress::{Caller, Create, Endpoint, IncomingCall, Peer, Route, Taken, Work};
 pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
@@ -123,4 +127,5 @@ pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+pub use until::Until;
 pub use workload::{Config, Machines, Workload};

@@ -38,6 +38,17 @@ pub struct Manifest {
     /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
+    /// The names of the secrets that it asks its host for. Others are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Whether a restore can stop inside what a point covers
+    /// ([`RestoreRequest::until`](crate::RestoreRequest::until)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores_until: bool,
+    /// Whether programs of the workload call by themselves: then the host asks for its
+    /// [`endpoints`](crate::Workload::endpoints).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress: bool,
 }
 
 /// Something that may be asked of a workload.
@@ -67,6 +78,9 @@ impl Manifest {
             operations: Vec::new(),
             config_schema: Value::Null,
             throttle: Policy::default(),
+            secrets: Vec::new(),
+            restores_until: false,
+            ingress: false,
         }
     }
 
@@ -81,6 +95,27 @@ impl Manifest {
     #[must_use]
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config_schema = schema;
+        self
+    }
+
+    /// Declares a secret that it asks its host for, by name.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>) -> Self {
+        self.secrets.push(name.into());
+        self
+    }
+
+    /// Offers restores that stop inside what a point covers.
+    #[must_use]
+    pub fn restores_until(mut self) -> Self {
+        self.restores_until = true;
+        self
+    }
+
+    /// Says that programs of the workload call by themselves.
+    #[must_use]
+    pub fn ingress(mut self) -> Self {
+        self.ingress = true;
         self
     }
 

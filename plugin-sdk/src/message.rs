@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
-    ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt, RestoreRequest,
-    TakeId, Wanted,
+    IncomingCall, ItemId, OperationId, PointId, PointKind, PointMeta, PointNotes, Receipt,
+    RestoreRequest, TakeId, Until, Wanted,
 };
 
 /// The version of the messages' form.
@@ -39,7 +40,8 @@ pub enum Request {
         /// The item's newest points, oldest first.
         points: Vec<PointMeta>,
     },
-    /// [`Workload::plan`](crate::Workload::plan); the reply is a list of point ids.
+    /// [`Workload::plan`](crate::Workload::plan), or
+    /// [`Workload::plan_until`](crate::Workload::plan_until); the reply is a list of point ids.
     Plan {
         /// Which item.
         item: ItemId,
@@ -47,6 +49,9 @@ pub enum Request {
         points: Vec<PointMeta>,
         /// The point to restore.
         target: PointId,
+        /// Where the restore stops, if not at the point's end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Until>,
     },
     /// [`Workload::restore`](crate::Workload::restore); the reply is a run plan.
     Restore {
@@ -57,6 +62,18 @@ pub enum Request {
     Machines {
         /// Which workload.
         workload: String,
+    },
+    /// [`Workload::endpoints`](crate::Workload::endpoints); the reply is a list of endpoints.
+    Endpoints {
+        /// Which workload.
+        workload: String,
+    },
+    /// [`Workload::route`](crate::Workload::route); the reply is a [`Route`](crate::Route).
+    Route {
+        /// Which workload.
+        workload: String,
+        /// The call.
+        call: IncomingCall,
     },
     /// One step of a run; the reply is an [`Outcome`](fsm_core::Outcome).
     Step {
@@ -103,6 +120,12 @@ pub mod call {
     pub const SOURCE_OPEN: &str = "source.open";
     /// [`Seal`](super::SealCall) → the point's id.
     pub const SEAL: &str = "seal";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the call that the
+    /// operation was made of.
+    pub const INGRESS_CALL: &str = "ingress.call";
+    /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the next one that is
+    /// attached to the operation, once there is one.
+    pub const INGRESS_NEXT: &str = "ingress.next";
     /// [`Intent`](super::Intent) → nothing.
     pub const EFFECT_INTENT: &str = "effect.intent";
     /// A [`Progress`](fsm_core::Progress) → nothing.
@@ -127,6 +150,9 @@ pub struct TakeBegun {
     pub begun_at: Timestamp,
     /// Its receipts, if an earlier attempt finished it.
     pub finished: Option<Vec<Receipt>>,
+    /// What that attempt learned while it produced the streams.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub facts: Value,
 }
 
 /// Finishes a take: all of its streams are durable.
@@ -134,6 +160,10 @@ pub struct TakeBegun {
 pub struct TakeFinish {
     /// Its id.
     pub take: TakeId,
+    /// What was learned while its streams were produced: kept with the take, and given to whoever
+    /// adopts it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub facts: Value,
 }
 
 /// Opens a stream of a take.

@@ -1,6 +1,6 @@
 //! The states that most backups end in.
 
-use fsm_core::{Cancel, Context, Ending, Machine, State, Step, Timestamp, go};
+use fsm_core::{Cancel, Context, Ending, Fault, Machine, State, Step, Timestamp, go};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,8 +28,27 @@ pub struct Seal {
 impl Seal {
     /// Seals `take` as a full point of the moment at which it was begun.
     pub fn full(take: FinishedTake, notes: PointNotes) -> Self {
-        let FinishedTake { begun_at, receipts } = take;
+        let FinishedTake { begun_at, receipts, .. } = take;
         Seal { kind: PointKind::Full, base: Vec::new(), taken_at: begun_at, notes, receipts }
+    }
+
+    /// Seals `take` as a log on top of `base`, which restores every moment up to `taken_at`.
+    pub fn log(take: FinishedTake, base: PointId, taken_at: Timestamp, notes: PointNotes) -> Self {
+        let receipts = take.receipts;
+        Seal { kind: PointKind::Log, base: vec![base], taken_at, notes, receipts }
+    }
+
+    /// Makes the point, durably: what the state `Seal` does. For a machine that goes on after it
+    /// (to let its database drop the log that is saved now) and so has a state of its own for
+    /// this, with [`Cancel::Defer`]. A run makes one point in this way; doing it again finds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::seal`].
+    pub async fn make(self, host: &Host) -> Result<PointId, Fault> {
+        let Seal { kind, base, taken_at, notes, receipts } = self;
+        let seal = SealCall { key: "point".to_owned(), kind, base, taken_at, notes, receipts };
+        host.seal(&seal).await
     }
 }
 
@@ -56,9 +75,7 @@ impl<M: Machine<Host = Host>> State<M> for Seal {
     type Next = (Sealed,);
 
     async fn run(self, _: &M, cx: &mut Context<'_, M>) -> Step<Self> {
-        let Seal { kind, base, taken_at, notes, receipts } = self;
-        let seal = SealCall { key: "point".to_owned(), kind, base, taken_at, notes, receipts };
-        let point = cx.host().seal(&seal).await?;
+        let point = self.make(cx.host()).await?;
         go::<M, _, _, _>(Sealed { point })
     }
 }

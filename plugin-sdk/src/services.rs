@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fsm_core::{Fault, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 #[cfg(feature = "host")]
 use crate::abi::{Cancellation, HostCalls};
 use crate::{
-    ItemId, OperationId, PointId, Receipt, TakeId,
+    IncomingCall, ItemId, OperationId, PointId, Receipt, TakeId, Taken,
     abi::{CallError, Chunk, HostHandle, LentBuffer, Object, SinkError, SinkHandle, SourceHandle},
     message::{self, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call},
 };
@@ -45,6 +46,8 @@ pub struct FinishedTake {
     pub begun_at: Timestamp,
     /// Its streams.
     pub receipts: Vec<Receipt>,
+    /// What was learned while they were produced; see [`OpenTake::finish_with`]. Null if nothing.
+    pub facts: Value,
 }
 
 /// A take whose streams can be written. Dropped unfinished, it leaves nothing that counts.
@@ -133,9 +136,10 @@ impl Host {
     /// The take may have been begun although the future was dropped; beginning it again is right.
     pub async fn take(&self, name: &str) -> Result<Take, Fault> {
         let begin = TakeBegin { name: name.to_owned() };
-        let TakeBegun { take: id, begun_at, finished } = self.ask(call::TAKE_BEGIN, &begin).await?;
+        let TakeBegun { take: id, begun_at, finished, facts } =
+            self.ask(call::TAKE_BEGIN, &begin).await?;
         Ok(match finished {
-            Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts }),
+            Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts, facts }),
             None => Take::Begun(OpenTake { host: self.clone(), id, begun_at }),
         })
     }
@@ -150,6 +154,46 @@ impl Host {
         match self.send(call::SOURCE_OPEN, &open).await? {
             (_, Some(Object::Source(handle))) => Ok(Source { handle, stream: stream.to_owned() }),
             _ => Err(Fault::bug("host.object", "the host answered without a source")),
+        }
+    }
+
+    /// Takes the call that the operation was made of over from the host; once.
+    ///
+    /// # Errors
+    ///
+    /// A [`Permanent`](fsm_core::Class::Permanent) fault with code `call.lost` if there is none to
+    /// be had: the caller has hung up, an earlier attempt at a step took the call, it was lost with
+    /// the agent's process, or the operation was not made of a call.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that was on its way to a future that is dropped is closed.
+    pub async fn call(&self) -> Result<Taken, Fault> {
+        self.taken(call::INGRESS_CALL).await
+    }
+
+    /// Takes the next call that is attached to this run's operation over from the host, waiting
+    /// until there is one. A step waits here for the program that it has made its system start.
+    ///
+    /// # Errors
+    ///
+    /// The host's fault.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future takes no call, so it can be raced against whatever else may happen. Where
+    /// the plugin has a process of its own, a call that was on its way to it is closed.
+    pub async fn next_call(&self) -> Result<Taken, Fault> {
+        self.taken(call::INGRESS_NEXT).await
+    }
+
+    async fn taken(&self, op: &str) -> Result<Taken, Fault> {
+        match self.send(op, &()).await? {
+            (call, Some(Object::Descriptor(connection))) => {
+                let call: IncomingCall = message::decode(&call)?;
+                Ok(Taken::new(call, connection))
+            }
+            _ => Err(Fault::bug("host.object", "the host answered without a connection")),
         }
     }
 
@@ -231,9 +275,21 @@ impl OpenTake {
     ///
     /// The host's fault: a stream of it failed, or was not finished.
     pub async fn finish(self) -> Result<FinishedTake, Fault> {
+        self.finish_with(Value::Null).await
+    }
+
+    /// As [`finish`](OpenTake::finish), with what was learned while the streams were produced
+    /// (where the database's log stood at their end, say). Whoever adopts the take finds it in
+    /// [`FinishedTake::facts`]: the streams themselves cannot be read before they are sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](OpenTake::finish).
+    pub async fn finish_with(self, facts: Value) -> Result<FinishedTake, Fault> {
         let OpenTake { host, id, begun_at } = self;
-        let receipts = host.ask(call::TAKE_FINISH, &TakeFinish { take: id }).await?;
-        Ok(FinishedTake { begun_at, receipts })
+        let finish = TakeFinish { take: id, facts: facts.clone() };
+        let receipts = host.ask(call::TAKE_FINISH, &finish).await?;
+        Ok(FinishedTake { begun_at, receipts, facts })
     }
 }
 

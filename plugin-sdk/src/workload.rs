@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Decision, Host, Item, ItemId, Manifest, PointId, PointMeta, RestoreRequest, RunPlan, Wanted,
-    plan::base_links,
+    Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
+    RestoreRequest, Route, RunPlan, Until, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -68,6 +68,40 @@ pub trait Workload: Sized + Send + Sync + 'static {
     /// A fault of class [`Chain`](fsm_core::Class::Chain) that names the point that is missing.
     fn plan(&self, points: &[PointMeta], target: &PointId) -> Result<Vec<PointId>, Fault> {
         base_links(points, target)
+    }
+
+    /// As [`plan`](Workload::plan), for a restore that stops at `until`, inside what `target`
+    /// covers: a pure function, asked of workloads whose manifest says that they can. The default
+    /// takes the points that a restore to the end of `target` would.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Workload::plan); also if `until` lies before everything that could be restored.
+    fn plan_until(
+        &self,
+        points: &[PointMeta],
+        target: &PointId,
+        until: &Until,
+    ) -> Result<Vec<PointId>, Fault> {
+        let _ = until;
+        self.plan(points, target)
+    }
+
+    /// Where programs of the workload call. Asked once, after [`open`](Workload::open), and only
+    /// if the manifest says [`ingress`](Manifest::ingress).
+    ///
+    /// # Errors
+    ///
+    /// A fault that names the setting that cannot be used.
+    fn endpoints(&self) -> Result<Vec<Endpoint>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Where a call belongs: a pure and quick function of who called and what was said first. It
+    /// touches nothing, and the caller waits. The default refuses every call.
+    fn route(&self, call: &IncomingCall) -> Route {
+        let _ = call;
+        Route::refuse("ingress.not_served", [])
     }
 
     /// The machines that runs of this workload execute.

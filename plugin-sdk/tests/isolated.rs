@@ -13,8 +13,8 @@ use common::{Services, built, trusted};
 use futures::executor::block_on;
 use plugin_sdk::abi::{Crash, SinkHandle, TaskFault};
 use plugin_sdk::host::{
-    BufferPool, ChannelSink, ChunkReceiver, InitError, Library, LoadErrorKind, PluginInstance,
-    Process, Runner,
+    BufferPool, ChannelSink, ChunkReceiver, Image, InitError, Library, LoadError, LoadErrorKind,
+    PluginInstance, Process, Runner,
 };
 
 /// Not a wait: how long anything may take before the test is a failure.
@@ -38,8 +38,11 @@ fn isolated(name: &str) -> PluginInstance {
 }
 
 fn isolated_with(name: &str, process: Process) -> PluginInstance {
-    let library = Library::isolated(&built(name), &trusted(), process).expect("it is a plugin");
-    library.init("{}").expect("an instance")
+    library(name, process).expect("it is a plugin").init("{}").expect("an instance")
+}
+
+fn library(name: &str, process: Process) -> Result<Library, LoadError> {
+    Library::isolated(Image::open(&built(name), &trusted()).expect("a file"), process)
 }
 
 #[track_caller]
@@ -51,16 +54,25 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-fn fault(plugin: &PluginInstance, request: &str) -> TaskFault {
-    match block_on(plugin.start(request.to_owned(), Services::new())) {
+fn fault_with(plugin: &PluginInstance, request: &str, host: Arc<Services>) -> TaskFault {
+    match block_on(plugin.start(request.to_owned(), host)) {
         Err(fault) => fault,
         Ok(reply) => panic!("{request} was answered: {reply:?}"),
     }
 }
 
+fn fault(plugin: &PluginInstance, request: &str) -> TaskFault {
+    fault_with(plugin, request, Services::new())
+}
+
 #[track_caller]
 fn crashed(plugin: &PluginInstance, request: &str) -> Crash {
-    match fault(plugin, request) {
+    crashed_with(plugin, request, Services::new())
+}
+
+#[track_caller]
+fn crashed_with(plugin: &PluginInstance, request: &str, host: Arc<Services>) -> Crash {
+    match fault_with(plugin, request, host) {
         TaskFault::Crashed(crash) => crash,
         other => panic!("{request}: {other:?}"),
     }
@@ -107,8 +119,7 @@ fn back_to(before: &Holdings) {
 fn requests_are_answered_from_another_process() {
     let _alone = alone();
     let before = holdings();
-    let library =
-        Library::isolated(&built("abi_fixture"), &trusted(), process()).expect("a plugin");
+    let library = library("abi_fixture", process()).expect("a plugin");
     assert_eq!(library.manifest().expect("a manifest"), r#"{"workload":"fixture"}"#);
     let plugin = library.init("{}").expect("an instance");
     assert_eq!(common::ask(&plugin, "echo:hello"), "+hello");
@@ -118,7 +129,7 @@ fn requests_are_answered_from_another_process() {
     assert_eq!(common::ask(&plugin, "call:panic"), "-Panicked(\"the host's bug\")");
     assert_eq!(common::ask(&plugin, "read"), "+23456789");
     assert_eq!(common::ask(&plugin, "polls"), "+1");
-    drop(plugin);
+    drop((plugin, library));
     back_to(&before);
 }
 
@@ -131,7 +142,7 @@ fn what_a_child_is_started_with_is_what_it_needs() {
     let open = common::ask(&plugin, "descriptors");
     let kinds: Vec<_> =
         open[1..].lines().map(|link| link.split(':').next().unwrap_or(link)).collect();
-    assert_eq!(kinds, ["/dev/null", "pipe", "pipe", "socket"], "{open}");
+    assert_eq!(kinds, ["/dev/null", "/memfd", "pipe", "pipe", "socket"], "{open}");
     drop(careless);
     let limits = common::ask(&plugin, "limits");
     let limit = |name: &str| {
@@ -344,31 +355,32 @@ fn a_plugin_that_cannot_begin_is_said_so() {
     let moment = Duration::from_millis(500);
     let zoo = || {
         let process = process().start_grace(moment);
-        Library::isolated(&built("zoo"), &trusted(), process).expect("a plugin")
+        library("zoo", process).expect("a plugin")
     };
     let crash = |config: &'static str| zoo().init(config).expect_err("no instance");
     assert_eq!(crash("segfault"), InitError::Crashed(Crash::Signal(11)));
     assert_eq!(crash("hang"), InitError::Crashed(Crash::TimedOut));
-    let fixture =
-        Library::isolated(&built("abi_fixture"), &trusted(), process()).expect("a plugin");
+    let fixture = library("abi_fixture", process()).expect("a plugin");
     let refused = |config: &'static str| fixture.init(config).expect_err("no instance");
     assert_eq!(refused("refuse"), InitError::Refused(r#"{"code":"no"}"#.into()));
     assert_eq!(refused("panic"), InitError::Panicked("no instance today".to_owned()));
 
     let without = Process::new().runner(Runner::at("/nowhere/plugin-runner"));
-    let missing = Library::isolated(&built("zoo"), &trusted(), without).expect_err("no runner");
+    let missing = library("zoo", without).expect_err("no runner");
     assert_eq!(missing.kind(), LoadErrorKind::Runner);
     assert!(missing.to_string().contains("/nowhere/plugin-runner"), "{missing}");
-    let missing = Library::isolated(&built("zoo"), &trusted(), Process::new());
+    let missing = library("zoo", Process::new());
     let missing = missing.expect_err("this program is no runner").to_string();
     for advice in ["serve_if_asked()", "`plugin-runner`", "into this process"] {
         assert!(missing.contains(advice), "{missing}");
     }
+    drop(fixture);
     let other = Process::new().runner(Runner::at("/bin/true"));
-    let other = Library::isolated(&built("zoo"), &trusted(), other).expect("a program");
+    let other = library("zoo", other).expect("a program");
     let error = other.manifest().expect_err("it is no runner");
     assert_eq!(error.kind(), LoadErrorKind::Crashed, "{error}");
-    let changed = Library::isolated(&built("abi_changed"), &trusted(), process());
+    drop(other);
+    let changed = library("abi_changed", process());
     let error = changed.expect("a plugin to look at").manifest().expect_err("another layout");
     assert_eq!(error.kind(), LoadErrorKind::Layout, "{error}");
     back_to(&before);
@@ -476,4 +488,56 @@ fn a_child_does_not_outlive_an_agent_that_is_killed() {
     agent.kill().expect("it is there");
     agent.wait().expect("it is ours");
     until("the child lives on", || !lives());
+}
+
+/// What comes of a runner that breaks the protocol in the way that `how` says.
+fn hostile(how: &'static str) -> Crash {
+    // The program knows by its own name what to do.
+    let program = built("zoo").with_file_name("hostile_runner");
+    let links = program.with_file_name("hostile");
+    std::fs::create_dir_all(&links).expect("a directory");
+    let link = links.join(how);
+    let _ = std::fs::remove_file(&link);
+    std::fs::hard_link(&program, &link).expect("a link");
+    let process = Process::new().runner(Runner::at(link));
+    let plugin = match library("zoo", process).expect("a plugin").init("") {
+        Ok(plugin) => plugin,
+        Err(InitError::Crashed(crash)) => return crash,
+        Err(other) => panic!("{how}: {other:?}"),
+    };
+    let (_, sink, _receiver) = channel();
+    crashed_with(&plugin, "anything", Services::with_sink(sink))
+}
+
+#[test]
+fn a_child_that_breaks_the_protocol_is_killed_and_nothing_else_happens() {
+    let _alone = alone();
+    let before = holdings();
+    for how in [
+        "four gibibytes",
+        "a head longer than its frame",
+        "an unknown message",
+        "no message",
+        "a descriptor that does not come",
+        "a request that there never was",
+        "a slot past the end",
+        "a slot that jumps",
+        "a chunk longer than its slot",
+        "a slot twice",
+        "somebody else's stream",
+        "a source that it was not given",
+        "two calls of one number",
+        "more calls than are answered",
+        "questions whose answers it does not read",
+    ] {
+        let crash = hostile(how);
+        assert!(matches!(crash, Crash::Protocol(_)), "{how}: {crash:?}");
+        back_to(&before);
+    }
+    assert_eq!(hostile("silence"), Crash::TimedOut);
+    back_to(&before);
+    let peak = std::fs::read_to_string("/proc/self/status").expect("this process");
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let peak_kib: u64 = peak.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    assert!((1..400 << 10).contains(&peak_kib), "it took {peak_kib} KiB");
 }

@@ -203,7 +203,7 @@ fn what_a_plugin_does_not_have_is_refused_by_name() {
     check_refused(&Request::Discover { workload: "other".to_owned() }, "workload.unknown");
     check_refused(&step("other"), "machine.unknown");
     let target = PointId::new("none");
-    let plan = Request::Plan { item: item(), points: Vec::new(), target };
+    let plan = Request::Plan { item: item(), points: Vec::new(), target, until: None };
     check_refused(&plan, "chain.missing");
 }
 

@@ -19,7 +19,7 @@ use crate::Error;
 
 pub(crate) use self::{
     operations::{Accepted, Planned},
-    takes::FinishedStream,
+    takes::{FinishedStream, TakeRow},
 };
 
 /// The engine's tables in a store.

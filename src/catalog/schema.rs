@@ -1,6 +1,7 @@
 //! The engine's tables, as steps that are only ever added to.
 
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE mercury_engine (
         one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL
     ) STRICT;
@@ -44,4 +45,8 @@ pub(super) const STEPS: &[&str] = &["
         item, seq, id, kind, bytes, base, alias_of,
         strftime('%Y-%m-%d %H:%M:%f', taken_ms / 1000.0, 'unixepoch') AS taken
         FROM mercury_point;
-"];
+",
+    "
+    ALTER TABLE mercury_take ADD COLUMN facts TEXT NOT NULL DEFAULT 'null';
+",
+];

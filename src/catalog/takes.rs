@@ -3,6 +3,7 @@
 use fsm_core::{JournalError, RunId, Timestamp, sqlite::rusqlite::OptionalExtension};
 use plugin_sdk::{ItemId, OperationId, TakeId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Catalog,
@@ -17,6 +18,8 @@ pub(crate) struct TakeRow {
     pub(crate) begun_at: Timestamp,
     /// The receipts of its streams, once it is finished.
     pub(crate) finished: Option<Vec<FinishedStream>>,
+    /// What its plugin learned while it produced them.
+    pub(crate) facts: Value,
 }
 
 /// A durable stream of a finished take, and how its bytes came.
@@ -39,16 +42,20 @@ impl Catalog {
         let written = self.store.write(move |tx| {
             let finished = tx
                 .query_row(
-                    "SELECT id, receipts, begun_ms FROM mercury_take
+                    "SELECT id, receipts, begun_ms, facts FROM mercury_take
                      WHERE run = ?1 AND name = ?2 AND status = 'finished'",
                     (run.as_str(), &name),
-                    |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)),
+                    |row| {
+                        let (id, receipts): (String, String) = (row.get(0)?, row.get(1)?);
+                        Ok((id, receipts, row.get(2)?, row.get::<_, String>(3)?))
+                    },
                 )
                 .optional()?;
-            if let Some((id, receipts, begun_ms)) = finished {
+            if let Some((id, receipts, begun_ms, facts)) = finished {
+                let facts = from_json(&operation, &facts)?;
                 let finished = Some(from_json(&operation, &receipts)?);
                 let begun_at = Timestamp::from_unix_ms(begun_ms);
-                return Ok(TakeRow { id: TakeId::new(id), begun_at, finished });
+                return Ok(TakeRow { id: TakeId::new(id), begun_at, finished, facts });
             }
             let before: u64 = tx.query_row(
                 "SELECT count(*) FROM mercury_take WHERE run = ?1 AND name = ?2",
@@ -57,10 +64,12 @@ impl Catalog {
             )?;
             let id = format!("{run}.{name}.{}", before + 1);
             tx.execute(
-                "INSERT INTO mercury_take VALUES (?1, ?2, ?3, ?4, 'begun', '[]', ?5)",
+                "INSERT INTO mercury_take (id, operation, run, name, status, receipts, begun_ms)
+                 VALUES (?1, ?2, ?3, ?4, 'begun', '[]', ?5)",
                 (&id, operation.as_str(), run.as_str(), &name, at.as_unix_ms()),
             )?;
-            Ok::<_, JournalError>(TakeRow { id: TakeId::new(id), begun_at: at, finished: None })
+            let (id, begun_at) = (TakeId::new(id), at);
+            Ok::<_, JournalError>(TakeRow { id, begun_at, finished: None, facts: Value::Null })
         });
         Ok(written.await?)
     }
@@ -70,12 +79,14 @@ impl Catalog {
         &self,
         take: TakeId,
         receipts: Vec<FinishedStream>,
+        facts: Value,
     ) -> Result<(), Error> {
-        let receipts = json(&receipts)?;
+        let (receipts, facts) = (json(&receipts)?, json(&facts)?);
         let written = self.store.write(move |tx| {
             tx.execute(
-                "UPDATE mercury_take SET status = 'finished', receipts = ?2 WHERE id = ?1",
-                (take.as_str(), receipts),
+                "UPDATE mercury_take SET status = 'finished', receipts = ?2, facts = ?3
+                 WHERE id = ?1",
+                (take.as_str(), receipts, facts),
             )?;
             Ok::<_, JournalError>(())
         });

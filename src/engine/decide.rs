@@ -5,6 +5,7 @@ use plugin_sdk::{Decision, ItemId, PointId, PointMeta, RestoreRequest, Wanted};
 use throttle::{Priority, Request, Resource};
 
 use super::{
+    coverage::check_until,
     execute::{first_run, tidy},
     handle::{Inner, Points},
 };
@@ -64,9 +65,9 @@ pub(super) async fn decide(inner: &Inner, status: &OperationStatus) -> Result<De
                 _ => Err(Fault::bug("plugin.contract", "an unknown decision").into()),
             }
         }
-        Task::Restore { item, point, target, overwrite } => {
+        Task::Restore { item, point, target, overwrite, until } => {
             let Points { readable: points, mut unreadable } = inner.points(item).await?;
-            if !points.iter().any(|known| known.id == *point) {
+            let Some(last) = points.iter().find(|known| known.id == *point) else {
                 if !unreadable.is_empty() {
                     // It may be one of these; nobody can tell.
                     return Err(unreadable.swap_remove(0));
@@ -75,13 +76,17 @@ pub(super) async fn decide(inner: &Inner, status: &OperationStatus) -> Result<De
                 return Err(Fault::user("point.unknown", message)
                     .advise("list the item's points and choose one of them")
                     .into());
+            };
+            if let Some(until) = until {
+                check_until(until, last, workload.manifest())?;
             }
-            let chain = workload.plan(item, &points, point).await?;
+            let chain = workload.plan(item, &points, point, until.as_ref()).await?;
             let ids: Vec<PointId> = chain.iter().map(|point| point.id.clone()).collect();
             verify_present(inner, item, &ids).await?;
             let mut request = RestoreRequest::new(status.id.clone(), item.clone(), chain);
             request.target.clone_from(target);
             request.overwrite = *overwrite;
+            request.until.clone_from(until);
             let plan = workload.restore(request).await?;
             Ok(Decided::Run(Planned { plan, chain: ids }))
         }

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use fsm_core::{Cancellation, Graph, Runtime};
+use fsm_core::{Cancellation, Graph, Runtime, Timestamp};
 use plugin_sdk::{Item, ItemId, OperationId, PointId, PointKind, PointMeta};
 use throttle::Admission;
 use tokio::sync::watch;
 
 use super::{
     builder::EngineBuilder,
+    coverage::covering,
     requests::{BackupRequest, Operation, RestoreTo},
     state_dir::StateDir,
 };
@@ -170,6 +171,7 @@ impl Inner {
     async fn stop(&self) {
         self.admission.close();
         self.runtime.stop().await;
+        self.services.forget_all();
         let stopped = tokio::time::timeout(STOP_PATIENCE, async {
             self.quiet().await;
             // A job that was given up goes on until it looks up.
@@ -269,6 +271,23 @@ impl Engine {
             true => Ok(points.readable),
             false => Err(points.unreadable.swap_remove(0)),
         }
+    }
+
+    /// The recovery point from which `item` can be restored as it was at `time`, by the clock of
+    /// the system that was backed up: with [`RestoreTo::until`].
+    ///
+    /// # Errors
+    ///
+    /// As [`points`](Engine::points); [`ErrorKind::Request`](crate::ErrorKind::Request) if no
+    /// point covers that time.
+    pub async fn point_covering(&self, item: &ItemId, time: Timestamp) -> Result<PointId, Error> {
+        let points = self.points(item).await?;
+        let covering = covering(&points, time).map(|point| point.id.clone());
+        covering.ok_or_else(|| {
+            let message = format!("no recovery point of {item} covers {time}");
+            let advice = "list the item's points: a log covers the time since the point before it";
+            Error::request("point.none_covers", message, advice)
+        })
     }
 
     /// Asks for a backup of `item`.

@@ -11,6 +11,7 @@
 
 mod builder;
 mod claims;
+mod coverage;
 mod decide;
 mod execute;
 mod handle;

@@ -1,6 +1,6 @@
 //! What is asked of an engine, and the handle to what was asked.
 
-use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind};
+use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
 
 use super::{execute, handle::Engine};
 use crate::{
@@ -29,6 +29,7 @@ pub struct RestoreTo {
     point: PointId,
     target: Option<String>,
     overwrite: Overwrite,
+    until: Option<Until>,
 }
 
 /// A handle to an operation. Dropping it changes nothing.
@@ -82,7 +83,8 @@ impl BackupRequest {
 
 impl RestoreTo {
     pub(super) fn new(engine: Engine, item: ItemId, point: PointId) -> Self {
-        RestoreTo { engine, id: None, item, point, target: None, overwrite: Overwrite::Refuse }
+        let (target, overwrite, until) = (None, Overwrite::Refuse, None);
+        RestoreTo { engine, id: None, item, point, target, overwrite, until }
     }
 
     /// Names the operation; see [`BackupRequest::id`].
@@ -104,6 +106,13 @@ impl RestoreTo {
         self
     }
 
+    /// Stops at a moment that the point covers, instead of at its end;
+    /// [`Engine::point_covering`] finds the point. Only workloads with logs can.
+    pub fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
     /// Asks for it. The operation is durable when this returns.
     ///
     /// # Errors
@@ -114,8 +123,8 @@ impl RestoreTo {
     ///
     /// As [`BackupRequest::submit`].
     pub async fn submit(self) -> Result<Operation, Error> {
-        let RestoreTo { engine, id, item, point, target, overwrite } = self;
-        execute::submit(&engine, id, Task::Restore { item, point, target, overwrite }).await
+        let RestoreTo { engine, id, item, point, target, overwrite, until } = self;
+        execute::submit(&engine, id, Task::Restore { item, point, target, overwrite, until }).await
     }
 }
 

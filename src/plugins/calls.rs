@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use archive::{Archive, Epoch, Session};
@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use plugin_sdk::{
     ItemId, OperationId, PointId, Receipt, TakeId,
     abi::{HostCalls, Object, Reply},
+    host::PluginInstance,
     message::{
         self, Intent, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call,
     },
@@ -24,7 +25,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, Rw
 use super::streams;
 use crate::{
     Error,
-    catalog::{Catalog, FinishedStream},
+    catalog::{Catalog, FinishedStream, TakeRow},
     convert,
     events::Event,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Scope {
     takes: Mutex<BTreeMap<TakeId, OpenTake>>,
     /// One step at a time.
     turn: Arc<AsyncMutex<()>>,
+    /// The plugin as the run has it: perhaps in a process of its own, which goes with this.
+    plugin: OnceLock<PluginInstance>,
 }
 
 /// A take of this process.
@@ -72,7 +75,13 @@ impl Scope {
         chain: impl IntoIterator<Item = PointId>,
     ) -> Self {
         let chain = chain.into_iter().collect();
-        Scope { run, operation, item, chain, takes: Mutex::default(), turn: Arc::default() }
+        let (takes, turn, plugin) = Default::default();
+        Scope { run, operation, item, chain, takes, turn, plugin }
+    }
+
+    /// The plugin for the steps of the run and of its children.
+    pub(super) fn plugin(&self, plugin: &PluginInstance) -> PluginInstance {
+        self.plugin.get_or_init(|| plugin.apart()).clone()
     }
 
     /// Waits until no job of the run is at work in its plugin.
@@ -115,6 +124,13 @@ impl Services {
         scope
     }
 
+    /// Forgets all runs: no step of theirs begins in this process any more, and a process that a
+    /// plugin has for one of them can go.
+    pub(crate) fn forget_all(&self) {
+        let runs = std::mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(runs);
+    }
+
     /// Forgets a run that has ended.
     pub(crate) fn forget(&self, run: &RunId) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
@@ -138,13 +154,15 @@ impl Services {
         if let Some(finished) = row.finished {
             let finished = finished.iter().map(|stream| convert::receipt(&stream.receipt));
             let finished = Some(finished.collect());
-            return Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished });
+            let TakeRow { id: take, begun_at, facts, .. } = row;
+            return Ok(TakeBegun { take, begun_at, finished, facts });
         }
         let item = self.item(&scope.item).await?;
         let session = item.begin(archive::Take::new(row.id.as_str(), self.epoch)).await?;
         let take = OpenTake { session, opened: BTreeSet::new(), finished: Vec::new() };
         scope.takes().insert(row.id.clone(), take);
-        Ok(TakeBegun { take: row.id, begun_at: row.begun_at, finished: None })
+        let (take, begun_at, facts) = (row.id, row.begun_at, row.facts);
+        Ok(TakeBegun { take, begun_at, finished: None, facts })
     }
 
     async fn take_finish(&self, scope: &Scope, finish: TakeFinish) -> Result<Vec<Receipt>, Error> {
@@ -157,7 +175,7 @@ impl Services {
             }
             take.finished.clone()
         };
-        self.catalog.finish_take(finish.take.clone(), finished.clone()).await?;
+        self.catalog.finish_take(finish.take.clone(), finished.clone(), finish.facts).await?;
         scope.takes().remove(&finish.take);
         Ok(finished.iter().map(|stream| convert::receipt(&stream.receipt)).collect())
     }

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use fsm_core::{Fault, Graph};
-use futures::future::BoxFuture;
 use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
-    Wanted,
-    abi::{HostCalls, Reply},
-    host::PluginInstance,
+    Until, Wanted,
+    abi::TaskFault,
+    host::{NoCalls, PluginInstance},
     message::{self, Request},
 };
 use serde::de::DeserializeOwned;
 
 use crate::{Error, ErrorKind};
+
+/// How often a question is asked again when the plugin's process ended under it.
+const ASKED_AGAIN: u32 = 2;
 
 /// One workload of a plugin. Clones are the same workload.
 #[derive(Clone, Debug)]
@@ -75,9 +76,11 @@ impl Hosted {
         item: &ItemId,
         points: &[PointMeta],
         target: &PointId,
+        until: Option<&Until>,
     ) -> Result<Vec<PointMeta>, Error> {
-        let request =
-            Request::Plan { item: item.clone(), points: points.to_vec(), target: target.clone() };
+        let (item, points_of) = (item.clone(), points.to_vec());
+        let (target, until) = (target.clone(), until.cloned());
+        let request = Request::Plan { item, points: points_of, target, until };
         let ids: Vec<PointId> = self.ask(&request).await?;
         let chain = ids.iter().map(|id| {
             let known = points.iter().find(|point| point.id == *id).cloned();
@@ -95,9 +98,23 @@ impl Hosted {
     }
 
     /// Asks for something that is not a step: the plugin gets no services for it.
+    ///
+    /// Such questions change nothing and share a process, so one that ended under a question,
+    /// perhaps another's, is followed by a new one and the same question.
     pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let task = self.instance.start(message::encode(request)?, Arc::new(NoServices));
-        match task.await?.result {
+        let document = message::encode(request)?;
+        let mut left = ASKED_AGAIN;
+        let reply = loop {
+            let answer = self.instance.start(document.clone(), Arc::new(NoCalls)).await;
+            match answer {
+                Err(TaskFault::Crashed(crash)) if left > 0 => {
+                    tracing::warn!(workload = self.name(), %crash, "asking again");
+                    left -= 1;
+                }
+                answer => break answer?,
+            }
+        };
+        match reply.result {
             Ok(reply) => Ok(message::decode(&reply)?),
             Err(fault) => Err(message::decode_fault(&fault).into()),
         }
@@ -106,16 +123,5 @@ impl Hosted {
     fn broken(&self, what: String) -> Error {
         let message = format!("workload `{}` broke its contract: {what}", self.name());
         Error::new(ErrorKind::Plugin, Fault::bug("plugin.contract", message))
-    }
-}
-
-/// The host of requests that change nothing.
-struct NoServices;
-
-impl HostCalls for NoServices {
-    fn call(&self, op: &str, _: Bytes) -> BoxFuture<'static, Reply> {
-        let message = format!("`{op}` is served to steps only");
-        let fault = message::encode_fault(&Fault::bug("host.not_a_step", message));
-        Box::pin(futures::future::ready(Reply::error(fault)))
     }
 }

@@ -1,14 +1,13 @@
 //! A plugin's library: loaded from a file, or linked into this program.
 
 use std::any::type_name;
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::error::{InitError, LoadError, LoadErrorKind};
+use super::image::{self, Image};
 use super::instance::PluginInstance;
 use super::local::Local;
 use super::log::HostLog;
@@ -41,52 +40,60 @@ enum Code {
 }
 
 impl Library {
-    /// Loads the library at `path` into this process.
-    ///
-    /// A relative path is relative to the working directory; system directories are never
-    /// searched. In this order: the path is made canonical, the policy is asked, the file is
-    /// examined as data, and only then is it mapped and its header and layout compared. Blocks on
-    /// file access.
+    /// Loads the library at `path` into this process: [`Image::open`], then [`map`](Self::map).
     ///
     /// # Errors
     ///
-    /// A [`LoadError`]; of the kinds up to [`LoadErrorKind::Untrusted`] none of the file's code
-    /// has run.
+    /// A [`LoadError`]; see [`LoadErrorKind::code_may_have_run`].
     pub fn load(path: &Path, trust: &Trust) -> Result<Self, LoadError> {
-        let (path, symbol) = examine(path, trust)?;
-        let root = map(&path, &path, &symbol)?;
-        let log = HostLog::of(&path);
-        Ok(Self(Arc::new(Inner { path, code: Code::Here { root, log } })))
+        Self::map(Image::open(path, trust)?)
     }
 
-    /// The library at `path`, whose code is never in this process: each instance runs in a child.
+    /// Loads what was checked into this process.
     ///
-    /// The checks are those of [`load`](Self::load) up to the mapping, which a child does. Blocks
-    /// on file access.
+    /// In this order: the bytes are examined as data, and only then are they mapped, header and
+    /// layout compared, and the manifest compared with what was said of it before. System
+    /// directories are never searched for the library itself. Blocks on file access.
+    ///
+    /// The same bytes from the same path are one library, however often they are loaded. Bytes of
+    /// another path, and other bytes of the same path, are another one.
     ///
     /// # Errors
     ///
-    /// A [`LoadError`]; none of the file's code has run. Of kind [`LoadErrorKind::Runner`] if
-    /// there is no program that could be the child.
-    #[cfg(target_os = "linux")]
-    pub fn isolated(path: &Path, trust: &Trust, process: Process) -> Result<Self, LoadError> {
-        let (path, _) = examine(path, trust)?;
-        let template = Template::new(&path, process)?;
-        Ok(Self(Arc::new(Inner { path, code: Code::Apart(Arc::new(template)) })))
+    /// A [`LoadError`]; see [`LoadErrorKind::code_may_have_run`].
+    pub fn map(image: Image) -> Result<Self, LoadError> {
+        let expected = image.expected().clone();
+        let (path, root) = map(image)?;
+        let code = Code::Here { root, log: HostLog::of(path) };
+        let library = Self(Arc::new(Inner { path: path.to_owned(), code }));
+        expected.check(path, || library.manifest())?;
+        Ok(library)
     }
 
-    /// In a child: the library that the parent has trusted, mapped from `image`. Its records go
-    /// to `log`.
+    /// What was checked, to be loaded in children of this process and never in this one.
+    ///
+    /// Each child gets the checked bytes, and does the rest of what [`map`](Self::map) does.
+    /// Blocks on file access, and on a first child if something was said of the manifest before.
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`]; no code of the library has run in this process. Of kind
+    /// [`LoadErrorKind::Runner`] if there is no program that could be the child.
+    #[cfg(target_os = "linux")]
+    pub fn isolated(image: Image, process: Process) -> Result<Self, LoadError> {
+        elf::plugin_symbol(image.path(), image.reader()?)?;
+        let (path, expected) = (image.path().to_owned(), image.expected().clone());
+        let template = Arc::new(Template::new(image, process)?);
+        expected.check(&path, || template.manifest())?;
+        Ok(Self(Arc::new(Inner { path, code: Code::Apart(template) })))
+    }
+
+    /// In a child: loads what the parent has checked. Its records go to `log`.
     #[cfg(all(feature = "runner", target_os = "linux"))]
-    pub(crate) fn mapped(
-        path: &Path,
-        image: &Path,
-        log: impl super::log::Elsewhere,
-    ) -> Result<Self, LoadError> {
-        let symbol = symbol(path, image)?;
-        let root = map(path, image, &symbol)?;
-        let log = HostLog::elsewhere(path, log);
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), code: Code::Here { root, log } })))
+    pub(crate) fn mapped(image: Image, log: impl super::log::Elsewhere) -> Result<Self, LoadError> {
+        let (path, root) = map(image)?;
+        let code = Code::Here { root, log: HostLog::elsewhere(path, log) };
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), code })))
     }
 
     /// The plugin `E`, which is linked into this program.
@@ -164,40 +171,15 @@ fn init_here(
     }
 }
 
-/// Looks at the file as data; its canonical path and the symbol that it exports.
-fn examine(path: &Path, trust: &Trust) -> Result<(PathBuf, String), LoadError> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            LoadError::new(LoadErrorKind::Missing, path, "there is no such file")
-        }
-        _ => unreadable(path, error),
-    };
-    let canonical = path.canonicalize().map_err(unreadable)?;
-    // Before opening: opening a pipe or a device can block or have effects.
-    if !canonical.metadata().map_err(unreadable)?.is_file() {
-        let what = "is not a file; name the library itself";
-        return Err(LoadError::new(LoadErrorKind::NotAFile, &canonical, what));
-    }
-    trust.check(&canonical)?;
-    let symbol = symbol(&canonical, &canonical)?;
-    Ok((canonical, symbol))
-}
-
-/// The symbol that the library at `path` exports, read from `image`.
-fn symbol(path: &Path, image: &Path) -> Result<String, LoadError> {
-    elf::plugin_symbol(path, File::open(image).map_err(|error| unreadable(path, error))?)
-}
-
-fn unreadable(path: &Path, error: io::Error) -> LoadError {
-    LoadError::new(LoadErrorKind::Unreadable, path, "cannot be read; check access").caused_by(error)
-}
-
-/// Maps `image`, the library at `path`, and proves that its tables have our shape.
-fn map(path: &Path, image: &Path, symbol: &str) -> Result<PluginRoot_Ref, LoadError> {
-    let header = open::open(image, symbol)?;
+/// Maps the library's bytes, and proves that its tables have our shape.
+fn map(image: Image) -> Result<(&'static Path, PluginRoot_Ref), LoadError> {
+    let symbol = elf::plugin_symbol(image.path(), image.reader()?)?;
+    let image = image::keep(image)?;
+    let path = image.path();
+    let header = open::open(path, &image.load_path(), &symbol)?;
     let root = open::root::<PluginRoot_Ref>(path, header)?;
     tracing::info!(path = %path.display(), symbol, "loaded a plugin");
-    Ok(root)
+    Ok((path, root))
 }
 
 impl std::fmt::Debug for Library {

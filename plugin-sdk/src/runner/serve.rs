@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use super::calls::ParentCalls;
 use super::confine::{REFUSED, limit};
 use super::connection::{Answer, Connection};
 use crate::abi::{Object, TaskFault};
-use crate::host::{InitError, Library, LoadError, LoadErrorKind, Local};
+use crate::host::{Image, InitError, Library, LoadError, LoadErrorKind, Local};
 use crate::wire::{
     Flow, Hello, Incoming, PROTOCOL, Receiver, Refusal, Status, ToChild, ToHost, pack,
 };
@@ -117,12 +117,11 @@ impl Child {
         self.connection.set_level(hello.level);
         let path = Path::new(&hello.path);
         let loaded = prepare(hello, path).and_then(|()| {
-            let image = match &descriptor {
-                // What was opened and checked, whatever is at the path by now.
-                Some(library) => PathBuf::from(format!("/proc/self/fd/{}", library.as_raw_fd())),
-                None => path.to_owned(),
+            let image = match descriptor {
+                Some(library) => Image::inherited(library, path)?,
+                None => Image::trusted(path)?,
             };
-            Library::mapped(path, &image, self.connection.clone())
+            Library::mapped(image, self.connection.clone())
         });
         match loaded {
             Ok(library) => {

@@ -26,6 +26,7 @@ use plugin_sdk::{
     message::{self, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 /// What a sink lends: two pages of a small database, so that a stream takes several.
 const BUFFER_BYTES: usize = 8192;
@@ -44,12 +45,13 @@ struct Kept {
     stumble: Option<(usize, Moment)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     name: String,
     id: TakeId,
     begun_at: Timestamp,
     finished: Option<Vec<Receipt>>,
+    facts: Value,
 }
 
 /// A sealed point.
@@ -151,15 +153,16 @@ impl Archive {
 impl Kept {
     fn begin(&mut self, name: String) -> TakeBegun {
         let done = self.takes.iter().find(|row| row.name == name && row.finished.is_some());
-        if let Some(Row { id, begun_at, finished, .. }) = done {
+        if let Some(Row { id: take, begun_at, finished, facts, .. }) = done.cloned() {
             self.found_again += 1;
-            return TakeBegun { take: id.clone(), begun_at: *begun_at, finished: finished.clone() };
+            return TakeBegun { take, begun_at, finished, facts };
         }
         let before = self.takes.iter().filter(|row| row.name == name).count();
         let id = TakeId::new(format!("trial.{name}.{}", before + 1));
         let begun_at = Timestamp::from_unix_ms(self.takes.len() as u64);
-        self.takes.push(Row { name, id: id.clone(), begun_at, finished: None });
-        TakeBegun { take: id, begun_at, finished: None }
+        let (finished, facts) = (None, Value::Null);
+        self.takes.push(Row { name, id: id.clone(), begun_at, finished, facts: facts.clone() });
+        TakeBegun { take: id, begun_at, finished: None, facts }
     }
 
     fn seal(&mut self, seal: SealCall) -> Result<PointId, Fault> {
@@ -235,7 +238,8 @@ impl Serving {
         begun
     }
 
-    fn take_finish(&self, TakeFinish { take: id }: TakeFinish) -> Result<Vec<Receipt>, Fault> {
+    fn take_finish(&self, finish: TakeFinish) -> Result<Vec<Receipt>, Fault> {
+        let TakeFinish { take: id, facts } = finish;
         let mut open = self.open.lock().unwrap();
         let take = open.get(&id).ok_or_else(|| unknown(&id))?;
         if take.finished.len() != take.opened.len() {
@@ -245,6 +249,7 @@ impl Serving {
         let mut kept = self.archive.kept();
         let row = kept.takes.iter_mut().find(|row| row.id == id).ok_or_else(|| unknown(&id))?;
         row.finished = Some(finished.clone());
+        row.facts = facts;
         open.remove(&id);
         Ok(finished)
     }

@@ -1,7 +1,6 @@
 //! The thread that attends to one child: starts it, talks to it, watches its time, buries it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ const LAST_READS: usize = 64;
 pub(super) struct Errand {
     pub(super) path: PathBuf,
     /// The library itself, where the child is not to open it by its path.
-    pub(super) library: Option<File>,
+    pub(super) library: Option<OwnedFd>,
     /// Whether its manifest is wanted.
     pub(super) manifest: bool,
     /// The configuration of its instance.
@@ -125,7 +124,7 @@ impl Attendant<'_> {
     fn greet(
         &mut self,
         child: &Child,
-        library: Option<File>,
+        library: Option<OwnedFd>,
         manifest: bool,
         config: Option<Bytes>,
     ) -> Result<(), WireError> {
@@ -142,7 +141,7 @@ impl Attendant<'_> {
             files: self.options.files,
         };
         // In front of what was asked for meanwhile.
-        let hello = (ToChild::Hello(hello), Bytes::new(), library.map(OwnedFd::from));
+        let hello = (ToChild::Hello(hello), Bytes::new(), library);
         let init = config.map(|config| (ToChild::Init, config, None));
         let first = [Some(hello), init].into_iter().flatten();
         self.link.connect(child.socket.clone(), first)

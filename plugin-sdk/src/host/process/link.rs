@@ -124,8 +124,7 @@ pub(super) struct IsClosing;
 impl Link {
     pub(super) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let state = State { idle_since: Some(Instant::now()), ..State::default() };
-        Ok(Self { state: Mutex::new(state), greeted: Condvar::new(), bell })
+        Ok(Self { state: Mutex::default(), greeted: Condvar::new(), bell })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -297,7 +296,11 @@ impl Link {
     }
 
     pub(super) fn greet(&self, greeting: Greeting) {
-        self.lock().greeting = greeting;
+        let mut state = self.lock();
+        state.greeting = greeting;
+        // From here on it has nothing to do but what it is asked.
+        state.note_idle();
+        drop(state);
         self.greeted.notify_all();
     }
 
@@ -414,7 +417,8 @@ impl Wake for Link {
 
 impl State {
     fn note_idle(&mut self) {
-        if self.requests.is_empty() && self.left.is_empty() {
+        let ready = matches!(self.greeting, Greeting::Ready(..));
+        if ready && self.requests.is_empty() && self.left.is_empty() {
             self.idle_since = Some(Instant::now());
         }
     }

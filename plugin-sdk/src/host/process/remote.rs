@@ -1,7 +1,7 @@
 //! An instance of a plugin whose code is in children of this process.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -14,49 +14,58 @@ use super::options::Process;
 use super::work::RemoteWork;
 use crate::abi::{Crash, HostCalls, Reply, TaskFault};
 use crate::host::error::{InitError, LoadError, LoadErrorKind};
+use crate::host::image::Image;
 use crate::host::instance::{Backend, Work};
 use crate::host::log::{CallSpan, level_wanted};
 use crate::wire::{Refusal, Status};
 
 /// A library that children load.
 pub(in crate::host) struct Template {
-    path: PathBuf,
+    image: Image,
     options: Arc<Process>,
 }
 
 impl Template {
-    /// A library at its canonical path, which was examined as data and is trusted.
+    /// A library that was examined as data and is trusted.
     ///
     /// # Errors
     ///
     /// [`LoadErrorKind::Runner`] if there is no program to load it with.
-    pub(in crate::host) fn new(path: &Path, options: Process) -> Result<Self, LoadError> {
+    pub(in crate::host) fn new(image: Image, options: Process) -> Result<Self, LoadError> {
         let found = options.runner.path();
-        found.map_err(|why| LoadError::new(LoadErrorKind::Runner, path, why))?;
-        Ok(Self { path: path.to_owned(), options: Arc::new(options) })
+        found.map_err(|why| LoadError::new(LoadErrorKind::Runner, image.path(), why))?;
+        Ok(Self { image, options: Arc::new(options) })
     }
 
-    fn errand(&self) -> Errand {
-        Errand {
-            path: self.path.clone(),
-            library: None,
+    fn errand(&self) -> io::Result<Errand> {
+        // A library that is loaded in place may need what lies beside it.
+        let library = self.image.is_sealed().then(|| self.image.descriptor().try_clone_to_owned());
+        Ok(Errand {
+            path: self.image.path().to_owned(),
+            library: library.transpose()?,
             manifest: false,
             config: None,
             options: self.options.clone(),
             idle: None,
-        }
+        })
+    }
+
+    fn start(&self, errand: impl FnOnce(Errand) -> Errand) -> Result<Arc<Link>, Crash> {
+        let prepared = self.errand().map_err(|error| Crash::NotStarted(error.to_string()))?;
+        attend::start(errand(prepared))
     }
 
     /// Asks a child of its own for the manifest. Blocks until it is there.
     pub(in crate::host) fn manifest(&self) -> Result<Bytes, LoadError> {
-        let error = |kind, what: String| LoadError::new(kind, &self.path, what);
+        let error = |kind, what: String| LoadError::new(kind, self.image.path(), what);
         let crashed = |crash: Crash| match crash {
             Crash::NotStarted(why) => {
                 error(LoadErrorKind::Runner, format!("cannot be isolated: {why}"))
             }
             crash => error(LoadErrorKind::Crashed, format!("crashed when it was loaded: {crash}")),
         };
-        let link = attend::start(Errand { manifest: true, ..self.errand() }).map_err(crashed)?;
+        let asked = self.start(|errand| Errand { manifest: true, ..errand });
+        let link = asked.map_err(crashed)?;
         let greeting = link.await_greeting(|greeting| !matches!(greeting, Greeting::Starting));
         link.close();
         match greeting.map_err(crashed)? {
@@ -136,10 +145,10 @@ impl Remote {
             return Ok(link.clone());
         }
         let options = &self.template.options;
-        let started = attend::start(Errand {
+        let started = self.template.start(|errand| Errand {
             config: Some(self.config.clone()),
             idle: (self.lifetime == Lifetime::Shared).then_some(options.idle),
-            ..self.template.errand()
+            ..errand
         })?;
         Ok(link.insert(started).clone())
     }
