@@ -22,7 +22,7 @@ use std::num::NonZeroU64;
 use std::process::Command;
 use std::time::Duration;
 
-use mercury::{Engine, Event, Events, ItemId, KeySource, OperationId, Outcome, Plugin, Trust};
+use mercury::{Engine, Event, Events, KeySource, OperationId, Outcome, Plugin, Trust};
 use serde_json::json;
 use support::application::{self, Application};
 use support::arguments::Arguments;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use plugin_sdk::abi::{BoxFuture, Call, Entry, Instance, Place, Reply};
+use plugin_sdk::abi::{BoxFuture, Call, Entry, HostHandle, Instance, Object, Place, Reply};
 
 /// The plugin.
 #[derive(Debug)]
@@ -114,6 +114,7 @@ async fn run(call: Call) -> Reply {
             }
             Reply::ok("noted")
         }
+        "send" => send(&call.host, rest.parse().unwrap_or(1)).await,
         "descriptors" => Reply::ok(descriptors()),
         "limits" => Reply::ok(std::fs::read("/proc/self/limits").unwrap_or_default()),
         "environment" => {
@@ -126,6 +127,25 @@ async fn run(call: Call) -> Reply {
             Reply::ok(format!("{read:?}"))
         }
         other => Reply::error(format!("no such request: {other}")),
+    }
+}
+
+/// Sends that many full buffers.
+async fn send(host: &HostHandle, chunks: u64) -> Reply {
+    let Ok(Reply { object: Some(Object::Sink(mut sink)), .. }) = host.call("sink", "").await else {
+        return Reply::error("no sink");
+    };
+    for number in 0..chunks {
+        let Ok(mut buffer) = sink.buffer(1 << 20).await else { break };
+        buffer.fill(number as u8);
+        let len = buffer.len();
+        if sink.send(buffer.freeze(len)).await.is_err() {
+            break;
+        }
+    }
+    match sink.finish().await {
+        Ok(receipt) => Reply::ok(receipt),
+        Err(error) => Reply::error(error.to_string()),
     }
 }
 

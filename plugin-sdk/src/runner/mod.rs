@@ -4,10 +4,8 @@
 //! isolates, so that nothing else has to be installed:
 //!
 //! ```no_run
-//! fn main() {
-//!     plugin_sdk::runner::serve_if_asked();
-//!     // … the program itself.
-//! }
+//! // The first line of `main`, before a runtime is started:
+//! plugin_sdk::runner::serve_if_asked();
 //! ```
 //!
 //! **Promise.** The child holds nothing of its parent's but one connection: no other descriptor,
@@ -34,7 +32,8 @@ use crate::host::{ARGUMENT, this_program_serves};
 /// then. Otherwise it notes that this program can be started again for that, and returns.
 ///
 /// The first line of `main`: what a program does before, it does in each of its plugins'
-/// processes, too, and what it has opened by then is closed under it.
+/// processes, too, and what it has opened by then is closed under it. Under `#[tokio::main]` a
+/// runtime is there already; let such a function be called by an ordinary `main`.
 pub fn serve_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(ARGUMENT)) {

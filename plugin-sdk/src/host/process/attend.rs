@@ -52,7 +52,7 @@ pub(super) fn start(errand: Errand) -> Result<Arc<Link>, Crash> {
         .spawn(move || {
             // Whatever happens here, nobody is left waiting.
             let ended = contain(|| attend(&attending, errand));
-            attending.end(&ended.unwrap_or_else(|panic| Crash::NotStarted(panic)));
+            attending.end(&ended.unwrap_or_else(Crash::NotStarted));
         })
         .map_err(not_started)?;
     Ok(link)
