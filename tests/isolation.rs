@@ -8,23 +8,19 @@
 
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
 use mercury::{
     BackupStats, Class, Engine, ErrorKind, Event, Isolation, ItemId, Outcome, Plugin, PointMeta,
     Process, Runner, Trust,
 };
+use tokio::sync::{Mutex, MutexGuard};
+
 use support::{World, back_up, check, cost, ended, hash, large, plugin_processes, soon, until};
 
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
 }
 
 fn process() -> Process {
@@ -96,6 +92,7 @@ async fn left(isolation: Isolation) -> Left {
 /// What the points say beside when, and of which path.
 fn timeless(points: Vec<PointMeta>) -> Vec<PointMeta> {
     let without = |mut point: PointMeta| {
+        point.item = ItemId::new("sqlite", "local", "orders").unwrap();
         point.taken_at = mercury::Timestamp::default();
         point.notes = plugin_sdk::PointNotes::new();
         point
@@ -114,7 +111,7 @@ fn journal(world: &World) -> Vec<(i64, String, Option<String>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn here_and_apart_a_plugin_leaves_the_same_archive_and_the_same_journal() {
-    let _alone = alone();
+    let _alone = alone().await;
     let shared = std::env::temp_dir().join(format!("mercury-same-{}.db", std::process::id()));
     let _ = std::fs::remove_file(&shared);
     large(&shared, 5);
@@ -138,7 +135,7 @@ async fn met(engine: &Engine, item: &ItemId, id: &str, known: &BTreeSet<u32>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_is_one_runs_affair_and_not_for_long() {
-    let _alone = alone();
+    let _alone = alone().await;
     let world = World::new();
     for name in ["orders.db", "stock.db"] {
         large(&world.database(name), 2);
@@ -167,7 +164,7 @@ async fn a_process_that_dies_is_one_runs_affair_and_not_for_long() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_process_dies_again_and_again_stands_still_and_others_go_on() {
-    let _alone = alone();
+    let _alone = alone().await;
     let world = World::new();
     large(&world.database("orders.db"), 2);
     let engine = start_slow(&world, Isolation::Process(process().crashes(1))).await;
@@ -193,7 +190,7 @@ async fn a_run_whose_process_dies_again_and_again_stands_still_and_others_go_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_are_asked_again_when_their_process_has_died() {
-    let _alone = alone();
+    let _alone = alone().await;
     let world = World::new();
     large(&world.database("orders.db"), 1);
     let engine = start(&world, Isolation::Process(process())).await;
@@ -209,7 +206,7 @@ async fn questions_are_asked_again_when_their_process_has_died() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_in_the_middle_leaves_no_process_and_the_next_start_finishes() {
-    let _alone = alone();
+    let _alone = alone().await;
     let world = World::new();
     large(&world.database("orders.db"), 2);
     let item = world.item("orders.db");
@@ -229,7 +226,7 @@ async fn a_shutdown_in_the_middle_leaves_no_process_and_the_next_start_finishes(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_is_isolated_unless_asked_otherwise_and_a_missing_runner_is_told_with_advice() {
-    let _alone = alone();
+    let _alone = alone().await;
     let world = World::new();
     // The tests' own program is none.
     let trust = Trust::development("built together with this test");

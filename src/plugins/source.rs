@@ -29,7 +29,7 @@ pub struct Plugin {
 }
 
 enum From {
-    Library { path: PathBuf, trust: Trust, isolation: Isolation },
+    Library { path: PathBuf, trust: Trust, isolation: Box<Isolation> },
     Linked(fn() -> Library),
 }
 
@@ -54,7 +54,7 @@ impl Plugin {
     /// [`Trust::root_owned`] is the policy to begin with, pinned or signed as the host prefers.
     /// [`Trust::development`] is for a plugin that was built where it lies.
     pub fn library(path: impl Into<PathBuf>, trust: Trust) -> Self {
-        let isolation = Isolation::Process(Process::new());
+        let isolation = Box::new(Isolation::Process(Process::new()));
         let from = From::Library { path: path.into(), trust, isolation };
         Plugin { from, config: BTreeMap::new() }
     }
@@ -62,7 +62,7 @@ impl Plugin {
     /// Where its code runs. One that is linked in has no other place than this process.
     pub fn isolation(mut self, wanted: Isolation) -> Self {
         if let From::Library { isolation, .. } = &mut self.from {
-            *isolation = wanted;
+            **isolation = wanted;
         }
         self
     }
@@ -94,7 +94,7 @@ impl Plugin {
         let library = match &self.from {
             From::Library { path, trust, isolation } => {
                 let image = Image::open(path, trust)?;
-                match isolation {
+                match &**isolation {
                     Isolation::Process(process) => Library::isolated(image, process.clone())?,
                     Isolation::InProcess => Library::map(image)?,
                 }

@@ -67,4 +67,6 @@ pub(crate) use host_calls::host_handle;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use reply::answer;
 #[cfg(feature = "host")]
+pub(crate) use root::Start;
+#[cfg(feature = "host")]
 pub(crate) use task::ForeignTask;

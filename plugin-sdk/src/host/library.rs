@@ -165,7 +165,7 @@ fn init_here(
     config: Bytes,
 ) -> Result<Local, InitError> {
     match (root.init())(log.table(), config.into()) {
-        AbiOutcome::Ok(instance) => Ok(Local::new(root, instance)),
+        AbiOutcome::Ok(instance) => Ok(Local::new(root.start(), instance)),
         AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
         AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
     }

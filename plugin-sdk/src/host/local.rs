@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::instance::{Backend, Work};
 use super::log::CallSpan;
 use crate::abi::{
-    AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, PluginRoot_Ref, Reply, TaskFault,
+    AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, Reply, Start, TaskFault,
     host_handle,
 };
 
@@ -18,13 +18,14 @@ use crate::abi::{
 pub(crate) struct Local(Arc<Inner>);
 
 struct Inner {
-    root: PluginRoot_Ref,
+    start: Start,
     instance: AbiInstance,
 }
 
 impl Local {
-    pub(super) fn new(root: PluginRoot_Ref, instance: AbiInstance) -> Self {
-        Self(Arc::new(Inner { root, instance }))
+    /// An instance whose requests `start` begins: the function of the library that made it.
+    pub(super) fn new(start: Start, instance: AbiInstance) -> Self {
+        Self(Arc::new(Inner { start, instance }))
     }
 
     /// As [`Backend::start`], for a request that the log knows as `id`.
@@ -38,8 +39,8 @@ impl Local {
         let revoked = Cancellation::new();
         let host = host_handle(host, revoked.clone());
         let call = AbiCall { request: request.into(), host, id };
-        // SAFETY: the instance was made by this root's `init` and lives in `self`.
-        let task = unsafe { (self.0.root.start())(self.0.instance.data(), call) };
+        // SAFETY: the instance is of the library that `start` is of, and lives in `self`.
+        let task = unsafe { (self.0.start)(self.0.instance.data(), call) };
         LocalWork {
             work: ForeignTask::new(task),
             ended: Ended { revoked, span },

@@ -18,6 +18,10 @@
 //!
 //! Whether the code is in this process or in a child is decided when the library is loaded
 //! ([`Library::load`], [`Library::isolated`]); an instance and its tasks are the same to use.
+//!
+//! **A plugin that does not do its part.** A request that does not end when asked is given a time
+//! of grace and then abandoned ([`Task::stoppable`]). A function of the plugin that does not return
+//! holds the thread that called it; a [`Watch`] knows which ones, and since when.
 
 mod channel;
 mod digest;
@@ -39,7 +43,9 @@ mod pool;
 mod process;
 mod sidecar;
 mod signature;
+mod stop;
 mod trust;
+mod watch;
 
 pub use crate::abi::{HostCalls, HostSink, HostSource};
 pub use channel::{ChannelSink, ChannelStats, ChunkReceiver};
@@ -56,7 +62,9 @@ pub use pool::{BufferPool, PoolStats};
 pub use process::{Process, Runner};
 pub use sidecar::{Capabilities, InvalidSidecar, Sidecar};
 pub use signature::{InvalidKey, SigningKey};
+pub use stop::{Ended, Stoppable};
 pub use trust::Trust;
+pub use watch::{OpenCall, Watch, Watched};
 #[cfg(all(feature = "runner", target_os = "linux"))]
 pub(crate) use {
     instance::Work,
