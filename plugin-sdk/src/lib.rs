@@ -80,6 +80,7 @@
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
 //! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
+//! | log in somewhere | [`Manifest::secret`], [`Host::secret`], [`Secrets`], [`Secret`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
@@ -88,6 +89,11 @@
 //!
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
+
+/// The code in `docs/writing-a-plugin.md` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-a-plugin.md")]
+struct WritingAPlugin;
 
 pub mod abi;
 #[cfg(feature = "conformance")]
@@ -106,6 +112,8 @@ mod point;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 pub mod runner;
 mod seal;
+mod secret;
+mod secrets;
 mod services;
 mod take;
 mod until;
@@ -127,6 +135,8 @@ pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
 pub use seal::{Redirect, Seal, Sealed};
+pub use secret::Secret;
+pub use secrets::Secrets;
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;

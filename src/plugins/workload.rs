@@ -7,12 +7,13 @@ use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
     Until, Wanted,
     abi::TaskFault,
-    host::{NoCalls, PluginInstance},
+    host::PluginInstance,
     message::{self, Request},
 };
 use serde::de::DeserializeOwned;
 
-use crate::{Error, ErrorKind};
+use super::vault::{Confidant, Vault};
+use crate::{Error, ErrorKind, SecretStore};
 
 /// How often a question is asked again when the plugin's process ended under it.
 const ASKED_AGAIN: u32 = 2;
@@ -22,11 +23,24 @@ const ASKED_AGAIN: u32 = 2;
 pub(crate) struct Hosted {
     manifest: Arc<Manifest>,
     instance: PluginInstance,
+    vault: Arc<Vault>,
 }
 
 impl Hosted {
-    pub(super) fn new(manifest: Manifest, instance: PluginInstance) -> Self {
-        Hosted { manifest: Arc::new(manifest), instance }
+    /// A workload that is given the secrets that it declares from `store`. Called within a tokio
+    /// runtime.
+    pub(super) fn new(
+        manifest: Manifest,
+        instance: PluginInstance,
+        store: Option<Arc<dyn SecretStore>>,
+    ) -> Self {
+        let vault = Arc::new(Vault::new(&manifest, store));
+        Hosted { manifest: Arc::new(manifest), instance, vault }
+    }
+
+    /// Where its steps get their secrets.
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -97,7 +111,7 @@ impl Hosted {
         self.ask(&Request::Machines { workload: self.name().to_owned() }).await
     }
 
-    /// Asks for something that is not a step: the plugin gets no services for it.
+    /// Asks for something that is not a step: of the host's services the plugin gets secrets only.
     ///
     /// Such questions change nothing and share a process, so one that ended under a question,
     /// perhaps another's, is followed by a new one and the same question.
@@ -105,8 +119,8 @@ impl Hosted {
         let document = message::encode(request)?;
         let mut left = ASKED_AGAIN;
         let reply = loop {
-            let answer = self.instance.start(document.clone(), Arc::new(NoCalls)).await;
-            match answer {
+            let host = Arc::new(Confidant(Arc::clone(&self.vault)));
+            match self.instance.start(document.clone(), host).await {
                 Err(TaskFault::Crashed(crash)) if left > 0 => {
                     tracing::warn!(workload = self.name(), %crash, "asking again");
                     left -= 1;

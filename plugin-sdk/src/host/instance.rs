@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::redact::{Discreet, Redactor};
 use crate::abi::{Cancellation, HostCalls, Reply, Requested, TaskFault};
 
 /// A place where a plugin's code runs: this process, or a child.
@@ -27,20 +28,26 @@ pub(crate) trait Work: Future<Output = Result<Reply, TaskFault>> + Send {
 
 /// An initialised plugin. Clones are the same instance; the plugin drops it with the last clone.
 #[derive(Clone)]
-pub struct PluginInstance(Arc<dyn Backend>);
+pub struct PluginInstance {
+    backend: Arc<dyn Backend>,
+    redactor: Arc<Redactor>,
+}
 
 impl PluginInstance {
-    pub(super) fn new(backend: impl Backend + 'static) -> Self {
-        Self(Arc::new(backend))
+    /// An instance whose code is at `backend`. What it says goes through `redactor`.
+    pub(super) fn new(backend: impl Backend + 'static, redactor: Arc<Redactor>) -> Self {
+        Self { backend: Arc::new(backend), redactor }
     }
 
     /// Starts a request; `host` answers what the plugin asks for in its course.
     ///
     /// What the plugin logs meanwhile belongs to the current span.
     pub fn start(&self, request: impl Into<Bytes>, host: Arc<dyn HostCalls>) -> Task {
-        let work = self.0.start(request.into(), host);
+        let redactor = Arc::clone(&self.redactor);
+        let host = Arc::new(Discreet::new(host, Arc::clone(&redactor)));
+        let work = self.backend.start(request.into(), host);
         let asked = Cancellation::new();
-        Task { work, heard: Some(asked.requested()), asked }
+        Task { work, heard: Some(asked.requested()), asked, redactor }
     }
 
     /// The same plugin for one run: an isolated plugin gets a process of its own, which begins
@@ -48,7 +55,10 @@ impl PluginInstance {
     /// it is the same instance.
     #[must_use]
     pub fn apart(&self) -> Self {
-        self.0.apart().map_or_else(|| self.clone(), Self)
+        match self.backend.apart() {
+            Some(backend) => Self { backend, redactor: Arc::clone(&self.redactor) },
+            None => self.clone(),
+        }
     }
 }
 
@@ -70,6 +80,7 @@ pub struct Task {
     work: Pin<Box<dyn Work>>,
     asked: Cancellation,
     heard: Option<Requested>,
+    redactor: Arc<Redactor>,
 }
 
 impl Task {
@@ -101,7 +112,7 @@ impl Future for Task {
         if answer.is_ready() {
             this.heard = None;
         }
-        answer
+        answer.map(|answer| this.redactor.answer(answer))
     }
 }
 

@@ -140,13 +140,24 @@ impl Library {
     /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`]; of an
     /// isolated plugin also [`InitError::Crashed`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
-        match &self.0.code {
+        let (made, redactor) = match &self.0.code {
             Code::Here { root, log } => {
-                init_here(*root, log, config.into()).map(PluginInstance::new)
+                let redactor = Arc::clone(log.redactor());
+                let made = init_here(*root, log, config.into());
+                (made.map(|made| PluginInstance::new(made, redactor)), log.redactor())
             }
             #[cfg(target_os = "linux")]
-            Code::Apart(template) => template.init(config.into()).map(PluginInstance::new),
-        }
+            Code::Apart(template) => {
+                let redactor = Arc::clone(template.redactor());
+                let made = template.init(config.into());
+                (made.map(|made| PluginInstance::new(made, redactor)), template.redactor())
+            }
+        };
+        made.map_err(|error| match error {
+            InitError::Refused(document) => InitError::Refused(redactor.fault(document)),
+            InitError::Panicked(text) => InitError::Panicked(redactor.clean(&text).into_owned()),
+            crashed @ InitError::Crashed(_) => crashed,
+        })
     }
 
     /// In a child: an instance whose requests keep the parent's numbers.

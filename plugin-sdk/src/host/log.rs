@@ -4,17 +4,20 @@
 //! plugin's own target, and with the fields `plugin` (the library), `plugin.target`,
 //! `plugin.fields`, `plugin.file` and `plugin.line`. Its parent is the plugin's own span if there
 //! is one (opened here too, as `plugin`), else the span in which the request was started. What is
-//! not wanted is not sent. A record's text is bounded.
+//! not wanted is not sent. A record's text is bounded, and holds no secret that the plugin was
+//! given.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
+use super::redact::Redactor;
 use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record as kind};
 #[cfg(target_os = "linux")]
 use crate::wire::LogRecord;
@@ -33,6 +36,7 @@ pub(super) struct HostLog {
     elsewhere: Option<Box<dyn Elsewhere>>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
+    redactor: Arc<Redactor>,
 }
 
 type Spans = Mutex<BTreeMap<u64, Span>>;
@@ -58,12 +62,12 @@ impl HostLog {
     }
 
     fn leaked(path: &Path) -> &'static Self {
-        Box::leak(Box::new(Self::new(path)))
+        Box::leak(Box::new(Self::new(path, Arc::default())))
     }
 
     /// The log of the library at `path` and of nobody else. A child's spans have numbers of its
     /// own.
-    pub(super) fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path, redactor: Arc<Redactor>) -> Self {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Self {
             plugin,
@@ -71,13 +75,17 @@ impl HostLog {
             #[cfg(target_os = "linux")]
             elsewhere: None,
             open: Mutex::default(),
+            redactor,
         }
     }
 
     /// A log that is kept by somebody else.
     #[cfg(all(feature = "runner", target_os = "linux"))]
     pub(super) fn elsewhere(path: &Path, elsewhere: impl Elsewhere) -> &'static Self {
-        Box::leak(Box::new(Self { elsewhere: Some(Box::new(elsewhere)), ..Self::new(path) }))
+        Box::leak(Box::new(Self {
+            elsewhere: Some(Box::new(elsewhere)),
+            ..Self::new(path, Arc::default())
+        }))
     }
 
     /// The name of the library, as records show it.
@@ -102,6 +110,16 @@ impl HostLog {
             message: RStr::from_str(&record.message),
             fields: RStr::from_str(&record.fields),
         });
+    }
+
+    /// What keeps the library's secrets out of what is shown of it.
+    pub(super) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
+    }
+
+    /// What is shown of a text: bounded, and without secrets.
+    fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
+        self.redactor.clean_start(text.as_str(), TEXT_BYTES_MAX)
     }
 
     /// The table that a plugin logs through.
@@ -137,6 +155,7 @@ impl HostLog {
     }
 
     fn event(&self, log: &AbiLog<'_>, parent: &Span) {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
         macro_rules! emit {
             ($level:expr) => {
                 tracing::event!(
@@ -144,12 +163,12 @@ impl HostLog {
                     parent: parent.id(),
                     $level,
                     plugin = self.plugin,
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
                     plugin.file = log.file.as_str(),
                     plugin.line = log.line,
                     "{}",
-                    bounded(log.message)
+                    self.shown(log.message)
                 )
             };
         }
@@ -163,6 +182,8 @@ impl HostLog {
     }
 
     fn span(&self, log: &AbiLog<'_>, parent: &Span) -> Span {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
+        let name = self.shown(log.name);
         macro_rules! make {
             ($level:expr) => {
                 tracing::span!(
@@ -171,9 +192,9 @@ impl HostLog {
                     $level,
                     "plugin",
                     plugin = self.plugin,
-                    plugin.span = log.name.as_str(),
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
+                    plugin.span = &*name,
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
                 )
             };
         }
@@ -214,11 +235,6 @@ impl Drop for CallSpan {
 fn lock(spans: &Spans) -> MutexGuard<'_, BTreeMap<u64, Span>> {
     // No code that can panic runs under this lock.
     spans.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn bounded(text: RStr<'_>) -> &str {
-    let text = text.as_str();
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
 /// The log behind a token of [`HostLog::table`].
@@ -277,10 +293,18 @@ fn record(log: &AbiLog<'_>) -> LogRecord {
         span: log.span,
         parent: log.parent,
         call: log.call,
-        name: bounded(log.name).to_owned(),
-        target: bounded(log.target).to_owned(),
-        file: bounded(log.file).to_owned(),
-        message: bounded(log.message).to_owned(),
-        fields: bounded(log.fields).to_owned(),
+        name: carried(log.name),
+        target: carried(log.target),
+        file: carried(log.file),
+        message: carried(log.message),
+        fields: carried(log.fields),
     }
+}
+
+/// The part of a text that leaves the process: what can be shown, and enough more for a secret that
+/// lies across the end of that to be found.
+#[cfg(target_os = "linux")]
+fn carried(text: RStr<'_>) -> String {
+    let text = text.as_str();
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX + 4096)].to_owned()
 }

@@ -41,6 +41,7 @@ mod place;
 mod pool;
 #[cfg(target_os = "linux")]
 mod process;
+mod redact;
 mod sidecar;
 mod signature;
 mod stop;

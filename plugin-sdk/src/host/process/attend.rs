@@ -17,6 +17,7 @@ use super::output::{Allowance, Output};
 use super::work::Service;
 use crate::abi::{Crash, Object, contain};
 use crate::host::log::{HostLog, level_wanted};
+use crate::host::redact::Redactor;
 use crate::wire::{
     Flow, Hello, Incoming, LogRecord, PROTOCOL, Receiver, Status, ToChild, ToHost, WireError,
     unpack,
@@ -31,6 +32,8 @@ const LAST_READS: usize = 64;
 /// What a child is started for.
 pub(super) struct Errand {
     pub(super) path: PathBuf,
+    /// What keeps the plugin's secrets out of the log.
+    pub(super) redactor: Arc<Redactor>,
     /// The library itself, where the child is not to open it by its path.
     pub(super) library: Option<OwnedFd>,
     /// Whether its manifest is wanted.
@@ -60,7 +63,7 @@ pub(super) fn start(errand: Errand) -> Result<Arc<Link>, Crash> {
 
 /// From the start of the child to its end.
 fn attend(link: &Arc<Link>, errand: Errand) -> Crash {
-    let log = HostLog::new(&errand.path);
+    let log = HostLog::new(&errand.path, errand.redactor);
     let runner = match errand.options.runner.path() {
         Ok(runner) => runner,
         Err(why) => return Crash::NotStarted(why),
@@ -228,8 +231,8 @@ impl Attendant<'_> {
             match index {
                 0 if reads => self.hear(child),
                 0 => {}
-                1 => self.open[1] = !self.outputs[0].read(&child.output, self.log.plugin()),
-                _ => self.open[2] = !self.outputs[1].read(&child.errors, self.log.plugin()),
+                1 => self.open[1] = !self.outputs[0].read(&child.output, &self.log),
+                _ => self.open[2] = !self.outputs[1].read(&child.errors, &self.log),
             }
         }
         has_ended
@@ -286,8 +289,8 @@ impl Attendant<'_> {
             }
             self.work_off();
         }
-        self.outputs[0].read(&child.output, self.log.plugin());
-        self.outputs[1].read(&child.errors, self.log.plugin());
+        self.outputs[0].read(&child.output, &self.log);
+        self.outputs[1].read(&child.errors, &self.log);
     }
 
     /// Takes the messages that have come in.

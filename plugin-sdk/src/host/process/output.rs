@@ -6,8 +6,12 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use crate::host::log::HostLog;
+
 /// The longest line that is shown.
 const LINE_BYTES_MAX: usize = 8 << 10;
+/// More of a line is kept, so that a secret that lies across that end is found.
+const KEPT_BYTES_MAX: usize = LINE_BYTES_MAX + (4 << 10);
 
 /// One of a child's outputs.
 pub(super) struct Output {
@@ -25,16 +29,16 @@ impl Output {
     }
 
     /// Reads what there is, up to a limit; whether the child has closed it.
-    pub(super) fn read(&mut self, pipe: impl AsFd, plugin: &str) -> bool {
+    pub(super) fn read(&mut self, pipe: impl AsFd, log: &HostLog) -> bool {
         let mut buffer = [0; 16 << 10];
         // Not for ever: a child that prints without end has the rest of the loop wait.
         for _ in 0..16 {
             match rustix::io::read(&pipe, &mut buffer) {
                 Ok(0) => {
-                    self.end(plugin);
+                    self.end(log);
                     return true;
                 }
-                Ok(count) => self.take(&buffer[..count], plugin),
+                Ok(count) => self.take(&buffer[..count], log),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return false,
                 Err(_) => return true,
@@ -43,33 +47,35 @@ impl Output {
         false
     }
 
-    fn take(&mut self, bytes: &[u8], plugin: &str) {
+    fn take(&mut self, bytes: &[u8], log: &HostLog) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = match piece.split_last() {
                 Some((b'\n', text)) => (text, true),
                 _ => (piece, false),
             };
-            let room = LINE_BYTES_MAX - self.line.len();
+            let room = KEPT_BYTES_MAX - self.line.len();
             self.cut |= text.len() > room;
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             if ends {
-                self.end(plugin);
+                self.end(log);
             }
         }
     }
 
-    fn end(&mut self, plugin: &str) {
+    fn end(&mut self, log: &HostLog) {
         let cut = std::mem::take(&mut self.cut);
         if self.line.is_empty() {
             return;
         }
         let line = std::mem::take(&mut self.line);
         let Some(left_out) = self.allowance.ask() else { return };
-        let stream = self.stream;
+        let (stream, plugin) = (self.stream, log.plugin());
         if left_out > 0 {
             tracing::warn!(target: "plugin", plugin, stream, left_out, "lines were left out");
         }
         let text = String::from_utf8_lossy(&line);
+        let cut = cut || text.len() > LINE_BYTES_MAX;
+        let text = log.redactor().clean_start(&text, LINE_BYTES_MAX);
         tracing::info!(target: "plugin", plugin, stream, cut, "{}", text.trim_end());
     }
 }
@@ -126,12 +132,13 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_more_than_a_line() {
+        let log = HostLog::new(std::path::Path::new("/test.so"), std::sync::Arc::default());
         let mut output = Output::new("stdout");
         for _ in 0..1000 {
-            output.take(&[b'x'; 1000], "test");
+            output.take(&[b'x'; 1000], &log);
         }
-        assert_eq!((output.line.len(), output.cut), (LINE_BYTES_MAX, true));
-        output.take(b"\nnext", "test");
+        assert_eq!((output.line.len(), output.cut), (KEPT_BYTES_MAX, true));
+        output.take(b"\nnext", &log);
         assert_eq!((&output.line[..], output.cut), (&b"next"[..], false));
     }
 }

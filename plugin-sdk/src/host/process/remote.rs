@@ -17,11 +17,13 @@ use crate::host::error::{InitError, LoadError, LoadErrorKind};
 use crate::host::image::Image;
 use crate::host::instance::{Backend, Work};
 use crate::host::log::{CallSpan, level_wanted};
+use crate::host::redact::Redactor;
 use crate::wire::{Refusal, Status};
 
 /// A library that children load.
 pub(in crate::host) struct Template {
     image: Image,
+    redactor: Arc<Redactor>,
     options: Arc<Process>,
 }
 
@@ -34,7 +36,12 @@ impl Template {
     pub(in crate::host) fn new(image: Image, options: Process) -> Result<Self, LoadError> {
         let found = options.runner.path();
         found.map_err(|why| LoadError::new(LoadErrorKind::Runner, image.path(), why))?;
-        Ok(Self { image, options: Arc::new(options) })
+        Ok(Self { image, redactor: Arc::default(), options: Arc::new(options) })
+    }
+
+    /// What keeps the library's secrets out of what is shown of it.
+    pub(in crate::host) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
     }
 
     fn errand(&self) -> io::Result<Errand> {
@@ -42,6 +49,7 @@ impl Template {
         let library = self.image.is_sealed().then(|| self.image.descriptor().try_clone_to_owned());
         Ok(Errand {
             path: self.image.path().to_owned(),
+            redactor: self.redactor.clone(),
             library: library.transpose()?,
             manifest: false,
             config: None,
