@@ -89,6 +89,7 @@
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
 
 pub mod abi;
+mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decision;
@@ -105,10 +106,13 @@ mod point;
 mod seal;
 mod services;
 mod take;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod until;
 mod workload;
 
 pub use async_trait::async_trait;
+pub use blocking::{Blocking, blocking};
 pub use decision::{Claim, Decision, OperationId, Overwrite, RestoreRequest, RunPlan, Wanted};
 #[doc(hidden)]
 pub use dispatch::Opened;
@@ -125,5 +129,7 @@ pub use seal::{Redirect, Seal, Sealed};
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+#[cfg(feature = "tokio")]
+pub use tokio::TokioExecutor;
 pub use until::Until;
 pub use workload::{Config, Machines, Workload};

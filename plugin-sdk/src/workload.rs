@@ -1,5 +1,6 @@
 //! What a plugin author implements.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Until, Wanted, plan::base_links,
+    RestoreRequest, Route, RunPlan, Until, Wanted, abi::Place, message::Terms, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -104,18 +105,43 @@ pub trait Workload: Sized + Send + Sync + 'static {
         Route::refuse("ingress.not_served", [])
     }
 
+    /// Where the workload's code runs: asked once, after [`open`](Workload::open). By default each
+    /// request has a thread of the plugin's own, and may block it. A workload whose code needs
+    /// tokio keeps a [`TokioExecutor`](crate::TokioExecutor) (feature `tokio`) and answers
+    /// [`Place::On`].
+    fn place(&self) -> Place {
+        Place::Own
+    }
+
     /// The machines that runs of this workload execute.
     fn machines(self: &Arc<Self>) -> Machines;
 }
 
-/// A workload's part of the plugin's configuration.
+/// A workload's part of the plugin's configuration, and what the host allows the plugin.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Config(Value);
+pub struct Config {
+    value: Value,
+    terms: Terms,
+}
 
 impl Config {
     /// Wraps the configuration's JSON.
     pub fn new(value: Value) -> Self {
-        Config(value)
+        Config { value, terms: Terms::default() }
+    }
+
+    /// The same, with what the host allows.
+    #[must_use]
+    pub fn terms(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    /// How many threads the plugin should start for work that does not block: what the host has
+    /// said, else two. Several plugins share the node with each other and with what they back up.
+    pub fn workers(&self) -> NonZeroUsize {
+        const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+        self.terms.workers.unwrap_or(TWO)
     }
 
     /// Reads it as `T`. A configuration that was left out reads as an empty object.
@@ -124,7 +150,7 @@ impl Config {
     ///
     /// A [`User`](fsm_core::Class::User) fault that names what does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        let value = match &self.0 {
+        let value = match &self.value {
             Value::Null => Value::Object(serde_json::Map::new()),
             value => value.clone(),
         };

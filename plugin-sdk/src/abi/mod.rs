@@ -28,6 +28,9 @@
 
 mod buffer;
 mod bytes;
+mod c_entry;
+#[cfg(test)]
+mod c_header;
 mod descriptor;
 mod entry;
 mod exec;
@@ -44,6 +47,7 @@ mod waker;
 pub use abi_stable::library::LibHeader as PluginHeader;
 pub use buffer::{AbiBuffer, Chunk, LentBuffer};
 pub use bytes::AbiBytes;
+pub use c_entry::{ABI_MINOR, AbiCHost, AbiCPlugin, C_MAGIC, C_SYMBOL_PREFIX};
 pub use descriptor::{AbiDescriptor, OwnedDescriptor};
 pub use entry::{Call, Entry, Instance, Place, root};
 pub use exec::{Executor, Own};
@@ -61,6 +65,8 @@ pub use task::{AbiPoll, AbiTask, BoxFuture};
 pub use waker::AbiWaker;
 
 #[cfg(feature = "host")]
+pub(crate) use c_entry::CTableError;
+pub(crate) use exec::{own, wait};
 pub(crate) use guard::contain;
 #[cfg(feature = "host")]
 pub(crate) use host_calls::host_handle;

@@ -6,6 +6,7 @@
 //! is one (opened here too, as `plugin`), else the span in which the request was started. What is
 //! not wanted is not sent. A record's text is bounded.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,10 @@ use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
-use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record};
+use crate::abi::{
+    ABI_MAJOR, ABI_MINOR, AbiCHost, AbiLog, AbiToken, C_MAGIC, HostTable, HostTable_Ref, contain,
+    record,
+};
 
 /// No more than this of a text is logged.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -26,6 +30,7 @@ const SPANS_MAX: usize = 4096;
 pub(super) struct HostLog {
     plugin: String,
     table: OnceLock<HostTable_Ref>,
+    c_table: OnceLock<AbiCHost>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
 }
@@ -45,7 +50,12 @@ impl HostLog {
 
     fn leaked(path: &Path) -> &'static Self {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Box::leak(Box::new(Self { plugin, table: OnceLock::new(), open: Mutex::default() }))
+        Box::leak(Box::new(Self {
+            plugin,
+            table: OnceLock::new(),
+            c_table: OnceLock::new(),
+            open: Mutex::default(),
+        }))
     }
 
     /// The table that a plugin logs through.
@@ -53,6 +63,19 @@ impl HostLog {
         *self.table.get_or_init(|| {
             let data = AbiToken(std::ptr::from_ref(self).cast());
             HostTable { data, log_enabled, log }.leak_into_prefix()
+        })
+    }
+
+    /// The same for a plugin in C.
+    pub(super) fn c_table(&'static self) -> &'static AbiCHost {
+        self.c_table.get_or_init(|| AbiCHost {
+            magic: C_MAGIC,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            struct_size: size_of::<AbiCHost>(),
+            data: AbiToken(std::ptr::from_ref(self).cast()),
+            log_enabled,
+            log,
         })
     }
 
@@ -88,12 +111,12 @@ impl HostLog {
                     parent: parent.id(),
                     $level,
                     plugin = self.plugin,
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
-                    plugin.file = log.file.as_str(),
+                    plugin.target = &*bounded(&log.target),
+                    plugin.fields = &*bounded(&log.fields),
+                    plugin.file = &*bounded(&log.file),
                     plugin.line = log.line,
                     "{}",
-                    bounded(log.message)
+                    bounded(&log.message)
                 )
             };
         }
@@ -115,9 +138,9 @@ impl HostLog {
                     $level,
                     "plugin",
                     plugin = self.plugin,
-                    plugin.span = log.name.as_str(),
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
+                    plugin.span = &*bounded(&log.name),
+                    plugin.target = &*bounded(&log.target),
+                    plugin.fields = &*bounded(&log.fields),
                 )
             };
         }
@@ -160,9 +183,16 @@ fn lock(spans: &Spans) -> MutexGuard<'_, BTreeMap<u64, Span>> {
     spans.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn bounded(text: RStr<'_>) -> &str {
-    let text = text.as_str();
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+/// The text, cut to its bound. What is not text, which a plugin in C may send, is replaced.
+fn bounded<'a>(text: &RStr<'a>) -> Cow<'a, str> {
+    if text.is_empty() {
+        return Cow::Borrowed("");
+    }
+    let bytes = text.as_rslice().as_slice();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)]),
+        Err(_) => String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX)]),
+    }
 }
 
 /// The log behind a token of [`HostLog::table`].
