@@ -109,7 +109,7 @@ struct mercury_instance {
   void (*drop)(const void *);
 };
 
-/* As above. */
+/* See mercury_outcome_bytes. */
 struct mercury_outcome_instance {
   uint8_t tag;
   union {
@@ -247,7 +247,7 @@ struct mercury_lend {
   mercury_buffer buffer;
 };
 
-/* As above. */
+/* See mercury_poll_reply. */
 struct mercury_poll_lend {
   uint8_t tag;
   union {
@@ -256,7 +256,7 @@ struct mercury_poll_lend {
   } as;
 };
 
-/* As above; the value is a MERCURY_SINK_* status. */
+/* See mercury_poll_reply. The value is a MERCURY_SINK_* status. */
 struct mercury_poll_uint8_t {
   uint8_t tag;
   union {

@@ -279,7 +279,7 @@ fn a_plugin_in_c_backs_up_a_file_and_restores_it() {
 
 #[test]
 fn a_finished_take_is_adopted_and_an_empty_file_is_a_file() {
-    let Built { plugin, .. } = built("c-adopt", b"");
+    let Built { dir: _dir, plugin, .. } = built("c-adopt", b"");
     let host = Arc::<Archive>::default();
     let send = || step(&plugin, &host, "backup", ("send", Data::default()), StepKind::Run);
     let first = send();
@@ -290,7 +290,7 @@ fn a_finished_take_is_adopted_and_an_empty_file_is_a_file() {
 
 #[test]
 fn the_faults_of_host_and_system_and_the_failure_edges_of_c_are_typed() {
-    let Built { plugin, file, .. } = built("c-faults", b"hello");
+    let Built { dir: _dir, plugin, file, .. } = built("c-faults", b"hello");
     let host = Arc::<Archive>::default();
     let ends = |kind: StepKind| step(&plugin, &host, "backup", ("send", Data::default()), kind);
     for op in [call::TAKE_BEGIN, call::STREAM_OPEN, call::TAKE_FINISH] {
@@ -325,7 +325,7 @@ fn the_faults_of_host_and_system_and_the_failure_edges_of_c_are_typed() {
 
 #[test]
 fn an_abandoned_job_in_c_is_told_and_leaves_nothing() {
-    let Built { plugin, .. } = built("c-abandon", b"hello");
+    let Built { dir: _dir, plugin, .. } = built("c-abandon", b"hello");
     struct Waits(Services);
     impl HostCalls for Waits {
         fn call(&self, op: &str, _: Bytes) -> BoxFuture<Reply> {

@@ -2,7 +2,7 @@
 #![cfg(all(feature = "host", feature = "tokio", target_os = "linux"))]
 
 mod common;
-#[path = "../examples/abi_tokio.rs"]
+#[path = "fixtures/on_tokio.rs"]
 mod on_tokio;
 
 use std::future::Future;

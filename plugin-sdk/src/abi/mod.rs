@@ -18,6 +18,9 @@
 //! Two types of other crates are part of it: [`Bytes`](::bytes::Bytes), in the safe interface, and
 //! `abi_stable`'s header of a library, which nobody but the loader reads.
 //!
+//! A plugin that is not written in Rust exports a plain table instead ([`AbiCPlugin`]), over the same
+//! types; see `include/mercury_plugin.h`.
+//!
 //! **Who uses what.** A plugin implements [`Entry`] and [`Instance`] and exports the former with
 //! [`export_entry!`](crate::export_entry). A host implements [`HostCalls`], [`HostSink`] and
 //! [`HostSource`], and loads with `plugin_sdk::host`. The `Abi…` types are what crosses; only this
