@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Config, Host, Machines, Manifest, PluginManifest, Workload,
+    Config, Host, Machines, Manifest, PluginManifest, Secrets, Workload,
     abi::{Call, Entry, Instance, Place, Reply},
     message::{self, Intent, Migrated, Request, SCHEMA, call},
 };
@@ -191,13 +191,16 @@ struct Served<W> {
     workload: Arc<W>,
     place: Place,
     machines: Machines,
+    secrets: Secrets,
 }
 
 impl<W: Workload> Served<W> {
     fn open(config: &mut dyn FnMut(&str) -> Config) -> Result<Self, Fault> {
-        let workload = Arc::new(W::open(config(&W::manifest().workload))?);
+        let secrets = Secrets::default();
+        let config = config(&W::manifest().workload).with_secrets(secrets.clone());
+        let workload = Arc::new(W::open(config)?);
         let (machines, place) = (workload.machines(), workload.place());
-        Ok(Served { workload, place, machines })
+        Ok(Served { workload, place, machines, secrets })
     }
 
     fn unknown_machine(name: &str) -> Fault {
@@ -213,6 +216,7 @@ impl<W: Workload> Serve for Served<W> {
 
     async fn serve(&self, request: Request, call: Call) -> Result<Bytes, Fault> {
         let workload = &self.workload;
+        let _lent = self.secrets.lend(&call.host);
         match request {
             Request::Discover { .. } => reply(&workload.discover().await?),
             Request::Decide { item, wanted, points } => {

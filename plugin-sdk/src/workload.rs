@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::{
     Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Until, Wanted, abi::Place, message::Terms, plan::base_links,
+    RestoreRequest, Route, RunPlan, Secrets, Until, Wanted, abi::Place, message::Terms,
+    plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -118,16 +119,17 @@ pub trait Workload: Sized + Send + Sync + 'static {
 }
 
 /// A workload's part of the plugin's configuration, and what the host allows the plugin.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     value: Value,
     terms: Terms,
+    secrets: Secrets,
 }
 
 impl Config {
     /// Wraps the configuration's JSON.
     pub fn new(value: Value) -> Self {
-        Config { value, terms: Terms::default() }
+        Config { value, terms: Terms::default(), secrets: Secrets::default() }
     }
 
     /// The same, with what the host allows.
@@ -142,6 +144,18 @@ impl Config {
     pub fn workers(&self) -> NonZeroUsize {
         const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
         self.terms.workers.unwrap_or(TWO)
+    }
+
+    /// The same with these secrets: what the host does, and an author's test.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// The workload's way to its secrets, to be kept.
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.clone()
     }
 
     /// Reads it as `T`. A configuration that was left out reads as an empty object.

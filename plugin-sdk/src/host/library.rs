@@ -133,6 +133,7 @@ impl Library {
     ///
     /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
+        let redactor = self.0.log.redactor();
         let (log, config) = (self.0.log, config.into().into());
         let made = match self.0.root.init {
             Init::Described(init) => init(log.table(), config),
@@ -140,9 +141,13 @@ impl Library {
             Init::Plain(init) => unsafe { init(log.c_table(), config) },
         };
         match made {
-            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(self.0.root.start, instance)),
-            AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
-            AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
+            AbiOutcome::Ok(instance) => {
+                Ok(PluginInstance::new(self.0.root.start, instance, Arc::clone(redactor)))
+            }
+            AbiOutcome::Error(error) => Err(InitError::Refused(redactor.fault(error.into_bytes()))),
+            AbiOutcome::Panicked(text) => {
+                Err(InitError::Panicked(redactor.clean(&text.to_text()).into_owned()))
+            }
         }
     }
 }

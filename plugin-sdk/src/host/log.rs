@@ -4,18 +4,20 @@
 //! plugin's own target, and with the fields `plugin` (the library), `plugin.target`,
 //! `plugin.fields`, `plugin.file` and `plugin.line`. Its parent is the plugin's own span if there
 //! is one (opened here too, as `plugin`), else the span in which the request was started. What is
-//! not wanted is not sent. A record's text is bounded.
+//! not wanted is not sent. A record's text is bounded, and holds no secret that the plugin was
+//! given.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
+use super::redact::Redactor;
 use crate::abi::{
     ABI_MAJOR, ABI_MINOR, AbiCHost, AbiLog, AbiToken, C_MAGIC, HostTable, HostTable_Ref, contain,
     record,
@@ -33,6 +35,7 @@ pub(super) struct HostLog {
     c_table: OnceLock<AbiCHost>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
+    redactor: Arc<Redactor>,
 }
 
 type Spans = Mutex<BTreeMap<u64, Span>>;
@@ -55,7 +58,29 @@ impl HostLog {
             table: OnceLock::new(),
             c_table: OnceLock::new(),
             open: Mutex::default(),
+            redactor: Arc::default(),
         }))
+    }
+
+    /// What keeps the library's secrets out of what is shown of it.
+    pub(super) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
+    }
+
+    /// What is shown of a text: bounded, and without secrets. What is not text, which a plugin in
+    /// C may send, is replaced.
+    fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
+        if text.is_empty() {
+            return Cow::Borrowed("");
+        }
+        let bytes = text.as_rslice().as_slice();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]);
+                Cow::Owned(self.redactor.clean_start(&text, TEXT_BYTES_MAX).into_owned())
+            }
+        }
     }
 
     /// The table that a plugin logs through.
@@ -104,6 +129,7 @@ impl HostLog {
     }
 
     fn event(&self, log: &AbiLog<'_>, parent: &Span) {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
         macro_rules! emit {
             ($level:expr) => {
                 tracing::event!(
@@ -111,12 +137,12 @@ impl HostLog {
                     parent: parent.id(),
                     $level,
                     plugin = self.plugin,
-                    plugin.target = &*bounded(&log.target),
-                    plugin.fields = &*bounded(&log.fields),
-                    plugin.file = &*bounded(&log.file),
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
+                    plugin.file = &*self.shown(log.file),
                     plugin.line = log.line,
                     "{}",
-                    bounded(&log.message)
+                    self.shown(log.message)
                 )
             };
         }
@@ -130,6 +156,8 @@ impl HostLog {
     }
 
     fn span(&self, log: &AbiLog<'_>, parent: &Span) -> Span {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
+        let name = self.shown(log.name);
         macro_rules! make {
             ($level:expr) => {
                 tracing::span!(
@@ -138,9 +166,9 @@ impl HostLog {
                     $level,
                     "plugin",
                     plugin = self.plugin,
-                    plugin.span = &*bounded(&log.name),
-                    plugin.target = &*bounded(&log.target),
-                    plugin.fields = &*bounded(&log.fields),
+                    plugin.span = &*name,
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
                 )
             };
         }
@@ -181,18 +209,6 @@ impl Drop for CallSpan {
 fn lock(spans: &Spans) -> MutexGuard<'_, BTreeMap<u64, Span>> {
     // No code that can panic runs under this lock.
     spans.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The text, cut to its bound. What is not text, which a plugin in C may send, is replaced.
-fn bounded<'a>(text: &RStr<'a>) -> Cow<'a, str> {
-    if text.is_empty() {
-        return Cow::Borrowed("");
-    }
-    let bytes = text.as_rslice().as_slice();
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)]),
-        Err(_) => String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX)]),
-    }
 }
 
 /// The log behind a token of [`HostLog::table`].
