@@ -318,7 +318,7 @@ fn the_faults_of_host_and_system_and_the_failure_edges_of_c_are_typed() {
     assert_eq!(message::decode_fault(&document).code(), "config.invalid");
     let dance = r#"{"schema":1,"body":{"request":"dance"}}"#;
     assert!(ask(&plugin, dance).contains("request.unknown"));
-    for rubbish in ["", "{", "[]", "\"", r#"{"body":{"request":"#, r#"{"body":7}"#] {
+    for rubbish in ["", "{", "[]", "\"", r#"{"body":{"request":"#, r#"{"schema":1,"body":7}"#] {
         assert!(ask(&plugin, rubbish).contains("message.decode"), "{rubbish}");
     }
 }
@@ -334,7 +334,7 @@ fn an_abandoned_job_in_c_is_told_and_leaves_nothing() {
         }
     }
     let host = Arc::new(Waits(Services::default()));
-    let call = json!({ "state": "send", "kind": "run", "data": "{}" });
+    let call = json!({ "machine": "backup", "state": "send", "kind": "run", "data": "{}" });
     let step = message::encode(&json!({ "request": "step", "call": call })).expect("JSON");
     let mut task = plugin.start(step, Arc::clone(&host) as Arc<dyn HostCalls>);
     until_called(&host.0, &mut task);

@@ -379,12 +379,20 @@ static mercury_reply step_fetch(mercury_job *job, json data) {
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
+static bool is_ours(json item) { return json_is(item, "c_file/local/file"); }
+
 static mercury_reply serve_step(mercury_job *job, json call) {
+  json machine = json_member(call, "machine");
+  bool is_backup = json_is(machine, "backup"), is_restore = json_is(machine, "restore");
   json state = json_member(call, "state"), kind = json_member(call, "kind");
   json exhausted = json_member(kind, "exhausted");
   char *decoded;
   json data;
   mercury_reply end;
+  if (!(is_backup && (json_is(state, "send") || json_is(state, "seal"))) &&
+      !(is_restore && json_is(state, "fetch"))) {
+    return refuse("permanent", "machine.unknown", "there is no such machine or state here");
+  }
   if (json_is(kind, "interrupted")) {
     return mercury_ok(mercury_static("{\"schema\":1,\"body\":{\"verdict\":\"again\"}}"));
   }
@@ -403,13 +411,7 @@ static mercury_reply serve_step(mercury_job *job, json call) {
   decoded = json_text(json_member(call, "data"));
   data.ptr = decoded;
   data.len = decoded == NULL ? 0 : strlen(decoded);
-  if (json_is(state, "seal")) {
-    end = step_seal(job, data);
-  } else if (json_is(state, "fetch")) {
-    end = step_fetch(job, data);
-  } else {
-    end = refuse("permanent", "c_file.state", "no such state");
-  }
+  end = is_backup ? step_seal(job, data) : step_fetch(job, data);
   free(decoded);
   return end;
 }
@@ -450,8 +452,20 @@ static mercury_reply serve_restore(const instance *self, json restore) {
 static mercury_reply serve(mercury_job *job) {
   mercury_str bytes = mercury_request(job);
   json document = {(const char *)bytes.ptr, bytes.len};
-  json body = json_member(document, "body"), name = json_member(body, "request");
+  json schema = json_member(document, "schema"), body = json_member(document, "body");
+  json name = json_member(body, "request"), item = json_member(body, "item");
+  json workload = json_member(body, "workload");
   char message[128];
+  if (!json_is_whole(document)) {
+    return refuse("bug", "message.decode", "the request cannot be read");
+  }
+  if (schema.len != 1 || schema.ptr[0] != '1') {
+    return refuse("bug", "message.schema", "this plugin speaks message schema 1");
+  }
+  if (item.ptr == NULL) item = json_member(json_member(body, "restore"), "item");
+  if ((workload.ptr != NULL && !json_is(workload, "c_file")) || (item.ptr != NULL && !is_ours(item))) {
+    return refuse("permanent", "workload.unknown", "there is no such workload or item here");
+  }
   if (json_is(name, "step")) return serve_step(job, json_member(body, "call"));
   if (json_is(name, "discover")) {
     return mercury_ok(

@@ -44,6 +44,16 @@ static inline const char *json_end(const char *at, const char *end) {
   return depth == 0 ? end : NULL;
 }
 
+/* Whether the document is one object, from its first bracket to its last. */
+static inline bool json_is_whole(json document) {
+  const char *end = document.ptr + document.len, *at;
+  if (document.ptr == NULL) return false;
+  at = json_blank(document.ptr, end);
+  if (at >= end || *at != '{') return false;
+  at = json_end(at, end);
+  return at != NULL && json_blank(at, end) == end;
+}
+
 /* The member `name` of an object. */
 static inline json json_member(json object, const char *name) {
   const json none = {NULL, 0};
