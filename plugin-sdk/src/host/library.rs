@@ -14,8 +14,14 @@ use super::log::HostLog;
 #[cfg(target_os = "linux")]
 use super::process::{Process, Template};
 use super::trust::Trust;
-use super::{elf, open};
-use crate::abi::{self, AbiOutcome, Entry, PluginRoot_Ref};
+use super::{
+    elf::{self, PluginSymbol},
+    open,
+};
+use crate::abi::{
+    self, AbiBytes, AbiCHost, AbiCPlugin, AbiInstance, AbiOutcome, Entry, HostTable_Ref,
+    PluginRoot_Ref, Start,
+};
 
 /// A plugin's library. Clones are the same library.
 ///
@@ -32,11 +38,36 @@ struct Inner {
 /// Where the library's code is.
 enum Code {
     Here {
-        root: PluginRoot_Ref,
+        root: Root,
         log: &'static HostLog,
     },
     #[cfg(target_os = "linux")]
     Apart(Arc<Template>),
+}
+
+/// A plugin's functions, however it exports them.
+struct Root {
+    manifest: extern "C" fn() -> AbiOutcome<AbiBytes>,
+    init: Init,
+    start: Start,
+}
+
+/// The one function that differs: a host shows each kind of plugin a table that it can read.
+enum Init {
+    Described(extern "C" fn(HostTable_Ref, AbiBytes) -> AbiOutcome<AbiInstance>),
+    Plain(unsafe extern "C" fn(*const AbiCHost, AbiBytes) -> AbiOutcome<AbiInstance>),
+}
+
+impl From<PluginRoot_Ref> for Root {
+    fn from(root: PluginRoot_Ref) -> Self {
+        Self { manifest: root.manifest(), init: Init::Described(root.init()), start: root.start() }
+    }
+}
+
+impl From<AbiCPlugin> for Root {
+    fn from(root: AbiCPlugin) -> Self {
+        Self { manifest: root.manifest, init: Init::Plain(root.init), start: root.start }
+    }
 }
 
 impl Library {
@@ -100,7 +131,7 @@ impl Library {
     #[must_use]
     pub fn linked<E: Entry>() -> Self {
         let path = PathBuf::from(type_name::<E>());
-        let code = Code::Here { root: abi::root::<E>(), log: HostLog::of(&path) };
+        let code = Code::Here { root: abi::root::<E>().into(), log: HostLog::of(&path) };
         Self(Arc::new(Inner { path, code }))
     }
 
@@ -123,10 +154,10 @@ impl Library {
             #[cfg(target_os = "linux")]
             Code::Apart(template) => return template.manifest(),
         };
-        match (root.manifest())() {
+        match (root.manifest)() {
             AbiOutcome::Ok(manifest) => Ok(manifest.into_bytes()),
             AbiOutcome::Error(text) | AbiOutcome::Panicked(text) => {
-                let what = format!("gave no manifest, it panicked: {}", text.to_text());
+                let what = format!("gave no manifest, it said: {}", one_line(&text.to_text()));
                 Err(LoadError::new(LoadErrorKind::Manifest, self.path(), what))
             }
         }
@@ -143,7 +174,7 @@ impl Library {
         let (made, redactor) = match &self.0.code {
             Code::Here { root, log } => {
                 let redactor = Arc::clone(log.redactor());
-                let made = init_here(*root, log, config.into());
+                let made = init_here(root, log, config.into());
                 (made.map(|made| PluginInstance::new(made, redactor)), log.redactor())
             }
             #[cfg(target_os = "linux")]
@@ -164,33 +195,45 @@ impl Library {
     #[cfg(all(feature = "runner", target_os = "linux"))]
     pub(crate) fn init_mapped(&self, config: Bytes) -> Result<Local, InitError> {
         match &self.0.code {
-            Code::Here { root, log } => init_here(*root, log, config),
+            Code::Here { root, log } => init_here(root, log, config),
             Code::Apart(_) => unreachable!("a child maps its library"),
         }
     }
 }
 
-fn init_here(
-    root: PluginRoot_Ref,
-    log: &'static HostLog,
-    config: Bytes,
-) -> Result<Local, InitError> {
-    match (root.init())(log.table(), config.into()) {
-        AbiOutcome::Ok(instance) => Ok(Local::new(root.start(), instance)),
+fn init_here(root: &Root, log: &'static HostLog, config: Bytes) -> Result<Local, InitError> {
+    let made = match root.init {
+        Init::Described(init) => init(log.table(), config.into()),
+        // SAFETY: the table lives for ever.
+        Init::Plain(init) => unsafe { init(log.c_table(), config.into()) },
+    };
+    match made {
+        AbiOutcome::Ok(instance) => Ok(Local::new(root.start, instance)),
         AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
         AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
     }
 }
 
 /// Maps the library's bytes, and proves that its tables have our shape.
-fn map(image: Image) -> Result<(&'static Path, PluginRoot_Ref), LoadError> {
+fn map(image: Image) -> Result<(&'static Path, Root), LoadError> {
     let symbol = elf::plugin_symbol(image.path(), image.reader()?)?;
     let image = image::keep(image)?;
     let path = image.path();
-    let header = open::open(path, &image.load_path(), &symbol)?;
-    let root = open::root::<PluginRoot_Ref>(path, header)?;
-    tracing::info!(path = %path.display(), symbol, "loaded a plugin");
+    let file = image.load_path();
+    let root = match &symbol {
+        PluginSymbol::Described(name) => {
+            open::root::<PluginRoot_Ref>(path, open::header(path, &file, name)?)?.into()
+        }
+        PluginSymbol::Plain(name) => open::plain(path, &file, name)?.into(),
+    };
+    tracing::info!(path = %path.display(), symbol = symbol.as_str(), "loaded a plugin");
     Ok((path, root))
+}
+
+/// The first line of a text, and not much of it.
+fn one_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    &line[..line.floor_char_boundary(200)]
 }
 
 impl std::fmt::Debug for Library {
