@@ -190,15 +190,8 @@ mapped! {
         (kind, Fault::new(class, code, error.to_string()).advise(advice))
     };
     LoadError => |error: &LoadError| {
-        let (class, code) = match error.kind() {
-            LoadErrorKind::Missing => (Class::User, "plugin.missing"),
-            LoadErrorKind::OtherAbi => (Class::User, "plugin.other_abi"),
-            LoadErrorKind::Untrusted => (Class::User, "plugin.untrusted"),
-            LoadErrorKind::Manifest | LoadErrorKind::Layout => (Class::Bug, "plugin.broken"),
-            _ => (Class::User, "plugin.not_a_plugin"),
-        };
-        let fault = Fault::new(class, code, error.to_string());
-        (ErrorKind::Plugin, fault.advise("give the path of a Mercury plugin built for this agent"))
+        let (class, code, advice) = load(error.kind());
+        (ErrorKind::Plugin, Fault::new(class, code, error.to_string()).advise(advice))
     };
     InitError => |error: &InitError| (ErrorKind::Plugin, match error {
         InitError::Refused(document) => message::decode_fault(document),
@@ -224,6 +217,36 @@ mapped! {
             (ErrorKind::Operation, fault.advise(advice))
         }
     };
+}
+
+/// Class, code and advice of why a plugin was not loaded.
+fn load(kind: LoadErrorKind) -> (Class, &'static str, &'static str) {
+    use LoadErrorKind as Kind;
+    const RULE: &str = "nothing of it was run; have an administrator do what the message says, or \
+                        give the plugin another trust";
+    const BUILD: &str = "give the path of a Mercury plugin built for this agent";
+    match kind {
+        Kind::Missing => (Class::User, "plugin.missing", BUILD),
+        Kind::OtherAbi | Kind::OtherSdk => (Class::User, "plugin.other_abi", BUILD),
+        Kind::Untrusted | Kind::RelativePath | Kind::SymbolicLink => {
+            (Class::User, "plugin.untrusted", RULE)
+        }
+        Kind::LockMissing | Kind::LockDamaged => (Class::User, "plugin.lock", RULE),
+        Kind::NotPinned | Kind::NotPinnedHere => (Class::User, "plugin.not_pinned", RULE),
+        Kind::DigestMismatch => (Class::User, "plugin.other_bytes", RULE),
+        Kind::SignatureMissing | Kind::BadSignature => (Class::User, "plugin.signature", RULE),
+        Kind::SidecarMissing | Kind::SidecarDamaged => (Class::User, "plugin.sidecar", RULE),
+        Kind::NotSealed => (Class::User, "plugin.not_sealed", RULE),
+        Kind::Replaced => (Class::User, "plugin.replaced", "restart the agent"),
+        Kind::ManifestMismatch => {
+            let advice = "get the plugin from its vendor again, with its description";
+            (Class::User, "plugin.mismatch", advice)
+        }
+        Kind::Manifest | Kind::Layout => {
+            (Class::Bug, "plugin.broken", "report it to the plugin's author")
+        }
+        _ => (Class::User, "plugin.not_a_plugin", BUILD),
+    }
 }
 
 /// Class, code and advice of what a store answered with.

@@ -11,7 +11,7 @@
 //! use serde_json::json;
 //!
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
-//! let trust = Trust::development("a plugin that I have just built");
+//! let trust = Trust::root_owned().pinned("/etc/mercury/plugins.lock");
 //! let engine = Engine::builder()
 //!     .state_dir("/var/lib/mercury")
 //!     .archive_dir("/srv/archive", KeySource::file("/etc/mercury/archive.key"))
@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
 //! | give it an archive | [`KeySource`], [`Key`] |
-//! | give it plugins | [`Plugin`], [`Trust`] |
+//! | give it plugins | [`Plugin`], [`Trust`], [`SigningKey`], [`PluginLock`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
 //! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
@@ -62,7 +62,8 @@ pub use fsm_core::{Class, Fault, Graph, Progress, RunId, Timestamp};
 pub use key::KeySource;
 pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until, host::Trust,
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until,
+    host::{PluginLock, SigningKey, Trust},
 };
 pub use plugins::Plugin;
 

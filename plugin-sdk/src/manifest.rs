@@ -38,6 +38,9 @@ pub struct Manifest {
     /// empty it is one kind, `data`, one at a time on each item.
     #[serde(default)]
     pub throttle: Policy,
+    /// The names of the secrets that it asks its host for. Others are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Whether a restore can stop inside what a point covers
     /// ([`RestoreRequest::until`](crate::RestoreRequest::until)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -75,6 +78,7 @@ impl Manifest {
             operations: Vec::new(),
             config_schema: Value::Null,
             throttle: Policy::default(),
+            secrets: Vec::new(),
             restores_until: false,
             ingress: false,
         }
@@ -91,6 +95,13 @@ impl Manifest {
     #[must_use]
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config_schema = schema;
+        self
+    }
+
+    /// Declares a secret that it asks its host for, by name.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>) -> Self {
+        self.secrets.push(name.into());
         self
     }
 

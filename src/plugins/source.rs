@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind};
 /// use mercury::{Plugin, Trust};
 /// use serde_json::json;
 ///
-/// let trust = Trust::development("built from this source tree a moment ago");
+/// let trust = Trust::root_owned().pinned("/etc/mercury/plugins.lock");
 /// let plugin = Plugin::library("/opt/mercury/libplugin_sqlite.so", trust)
 ///     .config("sqlite", json!({ "directories": ["/srv/databases"] }));
 /// ```
@@ -34,7 +34,11 @@ enum From {
 }
 
 impl Plugin {
-    /// A dynamic library, loaded into this process if `trust` allows it. The path is absolute.
+    /// A dynamic library, loaded into this process if `trust` allows it. The path is absolute, and
+    /// free of links.
+    ///
+    /// [`Trust::root_owned`] is the policy to begin with, pinned or signed as the host prefers.
+    /// [`Trust::development`] is for a plugin that was built where it lies.
     pub fn library(path: impl Into<PathBuf>, trust: Trust) -> Self {
         Plugin { from: From::Library { path: path.into(), trust }, config: BTreeMap::new() }
     }

@@ -26,14 +26,53 @@ pub enum LoadErrorKind {
     NotAPlugin,
     /// The plugin speaks another version of the boundary.
     OtherAbi,
-    /// The policy does not trust the file.
+    /// The path is relative, or leads upwards, and the policy wants the file's own path.
+    RelativePath,
+    /// The path leads out of its directory by a symbolic link, and the policy follows none.
+    SymbolicLink,
+    /// Somebody whom the policy does not trust owns the file or a directory above it, or may write
+    /// to one of them.
     Untrusted,
+    /// The file could not be copied to sealed memory.
+    NotSealed,
+    /// The lock file is not there, or cannot be read.
+    LockMissing,
+    /// The lock file is damaged, or of a later form.
+    LockDamaged,
+    /// The lock file has no entry for the library.
+    NotPinned,
+    /// The lock file pins the library for other platforms only.
+    NotPinnedHere,
+    /// The file's bytes are not the ones that the lock file or the sidecar names.
+    DigestMismatch,
+    /// There is no signature beside the library.
+    SignatureMissing,
+    /// The signature is damaged, or was not made of these bytes by a trusted key.
+    BadSignature,
+    /// There is no sidecar manifest beside the library, and the policy asks for one.
+    SidecarMissing,
+    /// The sidecar manifest is damaged, or of a later form.
+    SidecarDamaged,
+    /// The plugin is for another range of versions of the SDK than this host's.
+    OtherSdk,
+    /// An earlier version of this very file is loaded already, and its place is taken.
+    Replaced,
     /// The system's loader refused the library (a dependency of it is missing, say).
     Refused,
     /// The plugin's tables do not have the shape that their version says they have.
     Layout,
-    /// The plugin panicked when it was asked for its manifest.
+    /// The plugin panicked when it was asked for its manifest, or the manifest cannot be read.
     Manifest,
+    /// The plugin says other things of itself than its sidecar or its lock entry.
+    ManifestMismatch,
+}
+
+impl LoadErrorKind {
+    /// Whether some of the file's code may have run: its constructors, or more.
+    #[must_use]
+    pub fn code_may_have_run(self) -> bool {
+        matches!(self, Self::Refused | Self::Layout | Self::Manifest | Self::ManifestMismatch)
+    }
 }
 
 /// An error from the loader: one line that names the file and what to do.

@@ -1,14 +1,13 @@
 //! A plugin's library: loaded from a file, or linked into this program.
 
 use std::any::type_name;
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::error::{InitError, LoadError, LoadErrorKind};
+use super::image::{self, Image};
 use super::instance::PluginInstance;
 use super::log::HostLog;
 use super::trust::Trust;
@@ -26,38 +25,38 @@ struct Inner {
 }
 
 impl Library {
-    /// Loads the library at `path`.
-    ///
-    /// A relative path is relative to the working directory; system directories are never
-    /// searched. In this order: the path is made canonical, the policy is asked, the file is
-    /// examined as data, and only then is it mapped and its header and layout compared. Blocks on
-    /// file access.
+    /// Loads the library at `path`: [`Image::open`], then [`map`](Self::map).
     ///
     /// # Errors
     ///
-    /// A [`LoadError`]; of the kinds up to [`LoadErrorKind::Untrusted`] none of the file's code
-    /// has run.
+    /// A [`LoadError`]; see [`LoadErrorKind::code_may_have_run`].
     pub fn load(path: &Path, trust: &Trust) -> Result<Self, LoadError> {
-        let unreadable = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                LoadError::new(LoadErrorKind::Missing, path, "there is no such file")
-            }
-            _ => LoadError::new(LoadErrorKind::Unreadable, path, "cannot be read; check access")
-                .caused_by(error),
-        };
-        let canonical = path.canonicalize().map_err(unreadable)?;
-        let path = canonical.as_path();
-        // Before opening: opening a pipe or a device can block or have effects.
-        if !path.metadata().map_err(unreadable)?.is_file() {
-            let what = "is not a file; name the library itself";
-            return Err(LoadError::new(LoadErrorKind::NotAFile, path, what));
-        }
-        trust.check(path)?;
-        let symbol = elf::plugin_symbol(path, File::open(path).map_err(unreadable)?)?;
-        let header = open::open(path, &symbol)?;
+        Self::map(Image::open(path, trust)?)
+    }
+
+    /// Loads what was checked.
+    ///
+    /// In this order: the bytes are examined as data, and only then are they mapped, header and
+    /// layout compared, and the manifest compared with what was said of it before. System
+    /// directories are never searched for the library itself. Blocks on file access.
+    ///
+    /// The same bytes from the same path are one library, however often they are loaded. Bytes of
+    /// another path, and other bytes of the same path, are another one.
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`]; see [`LoadErrorKind::code_may_have_run`].
+    pub fn map(image: Image) -> Result<Self, LoadError> {
+        let symbol = elf::plugin_symbol(image.path(), image.reader()?)?;
+        let expected = image.expected().clone();
+        let image = image::keep(image)?;
+        let path = image.path();
+        let header = open::open(path, &image.load_path(), &symbol)?;
         let root = open::root::<PluginRoot_Ref>(path, header)?;
+        let library = Self::new(path.to_owned(), root);
+        expected.check(path, || library.manifest())?;
         tracing::info!(path = %path.display(), symbol, "loaded a plugin");
-        Ok(Self::new(canonical, root))
+        Ok(library)
     }
 
     /// The plugin `E`, which is linked into this program.

@@ -11,28 +11,41 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Promise.** A file that is no plugin, or one of another version, is refused before any of its
-//! code runs, with one line that names the file and what to do. A loaded library is never unloaded.
+//! **Promise.** A file that the policy ([`Trust`]) does not trust, one that is no plugin, or one of
+//! another version, is refused before any of its code runs, with one line that names the file and
+//! what to do. What was checked is what is loaded ([`Image`]). A loaded library is never unloaded.
 //! Dropping a [`Task`] ends its request: from then on the plugin's calls are refused.
 
 mod channel;
+mod digest;
 mod elf;
 mod error;
+mod expected;
+mod image;
 mod instance;
 mod library;
+mod lock;
 mod log;
 mod machine;
 mod no_calls;
 mod open;
+mod place;
 mod pool;
+mod sidecar;
+mod signature;
 mod trust;
 
 pub use crate::abi::{HostCalls, HostSink, HostSource};
 pub use channel::{ChannelSink, ChannelStats, ChunkReceiver};
+pub use digest::{Digest, InvalidDigest};
 pub use error::{InitError, LoadError, LoadErrorKind};
+pub use image::Image;
 pub use instance::{Canceller, PluginInstance, Task};
 pub use library::Library;
+pub use lock::{InvalidLock, PluginLock, target};
 pub use machine::{RemoteMachine, StepHost, StepHosts, machine_name};
 pub use no_calls::NoCalls;
 pub use pool::{BufferPool, PoolStats};
+pub use sidecar::{Capabilities, InvalidSidecar, Sidecar};
+pub use signature::{InvalidKey, SigningKey};
 pub use trust::Trust;

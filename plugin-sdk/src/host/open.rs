@@ -1,5 +1,6 @@
 //! Opens a library whose file has been checked, and proves that its tables have our shape.
 
+use std::ffi::c_void;
 use std::path::Path;
 
 use abi_stable::StableAbi;
@@ -8,23 +9,35 @@ use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, RootModule};
 
 use super::error::{LoadError, LoadErrorKind};
 
-/// Maps the library and returns the header behind `symbol`. The library stays for good.
+/// Maps the library `path`, whose bytes are at `file`, and returns the header behind `symbol`. The
+/// library stays for good.
 #[cfg(target_os = "linux")]
-pub(super) fn open(path: &Path, symbol: &str) -> Result<&'static LibHeader, LoadError> {
+pub(super) fn open(
+    path: &Path,
+    file: &Path,
+    symbol: &str,
+) -> Result<&'static LibHeader, LoadError> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
     // Thread-local destructors and threads of the plugin's keep pointing into it.
     const RTLD_NODELETE: i32 = 0x1000;
 
     let refused = |error: libloading::Error| {
-        let what = "was refused by the system's loader; check what it depends on";
+        let what = "was refused by the system's loader; check what it depends on, and see \
+                    `Trust::in_place` if that lies beside it";
         LoadError::new(LoadErrorKind::Refused, path, what).caused_by(error)
     };
-    assert!(path.is_absolute(), "a path without a slash would be looked for in system directories");
-    // SAFETY: opening runs the library's constructors. The policy trusts the file, it is whole,
-    // and it exports a plugin.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
+    assert!(file.is_absolute(), "a path without a slash would be looked for in system directories");
+    // SAFETY: opening runs the library's constructors. The policy trusts the bytes, they are whole,
+    // and they export a plugin.
+    let library = unsafe { Library::open(Some(file), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
         .map_err(refused)?;
+    // SAFETY: only the symbol's address is taken.
+    let address: *const c_void = unsafe { *library.get(symbol.as_bytes()).map_err(refused)? };
+    if !is_of(address, file) {
+        let what = "was answered with another library by the system's loader; restart the agent";
+        return Err(LoadError::new(LoadErrorKind::Refused, path, what));
+    }
     // SAFETY: what a plugin exports under this name is a `LibHeader`, which begins with the header
     // that `AbiHeaderRef` points to; `upgrade` looks at the magic before anything else.
     let header: AbiHeaderRef =
@@ -39,8 +52,34 @@ pub(super) fn open(path: &Path, symbol: &str) -> Result<&'static LibHeader, Load
     })
 }
 
+/// Whether the system's loader opened `file` for the library that `address` lies in.
+///
+/// It takes a file that it knows by name or by inode for the one that it has. Names and inodes of
+/// images are never used twice; this is the proof.
+#[cfg(target_os = "linux")]
+fn is_of(address: *const c_void, file: &Path) -> bool {
+    use std::ffi::{CStr, OsStr};
+    use std::mem::MaybeUninit;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: `dladdr` only compares the address, and fills `info` in if it does not return 0.
+    if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
+        return false;
+    }
+    // SAFETY: it did not return 0, so `info` is filled in.
+    let name = unsafe { info.assume_init() }.dli_fname;
+    // SAFETY: the loader's own string, which lives as long as the library, that is for good.
+    let name = unsafe { CStr::from_ptr(name) };
+    OsStr::from_bytes(name.to_bytes()) == file.as_os_str()
+}
+
 #[cfg(not(target_os = "linux"))]
-pub(super) fn open(path: &Path, _symbol: &str) -> Result<&'static LibHeader, LoadError> {
+pub(super) fn open(
+    path: &Path,
+    _file: &Path,
+    _symbol: &str,
+) -> Result<&'static LibHeader, LoadError> {
     let what = "cannot be loaded: dynamic plugins are not supported on this platform yet";
     Err(LoadError::new(LoadErrorKind::OtherPlatform, path, what))
 }
@@ -143,7 +182,7 @@ mod tests {
         let path = target.join(format!("examples/lib{name}.so"));
         let file = std::fs::File::open(&path).expect("`cargo test` builds the examples first");
         let symbol = elf::plugin_symbol(&path, file).expect("a plugin");
-        let header = open(&path, &symbol).expect("it opens");
+        let header = open(&path, &path, &symbol).expect("it opens");
         (path, header)
     }
 

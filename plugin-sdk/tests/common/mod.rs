@@ -47,7 +47,10 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mercury-{name}-{}", std::process::id()));
+        Self::within(&std::env::temp_dir(), name)
+    }
+    pub fn within(parent: &Path, name: &str) -> Self {
+        let path = parent.join(format!("mercury-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory");
         Self(path)
     }
