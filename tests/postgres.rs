@@ -373,7 +373,7 @@ async fn a_restore_replaces_nothing_unless_it_is_told_to() {
     let restore = |id: &str| engine.restore(&item, &full).id(id).to(target.to_str().unwrap());
     // An empty directory is as good as none.
     ended(&restore("empty").submit().await.unwrap()).await.unwrap();
-    let error = ended(&restore("full").submit().await.unwrap()).await.unwrap_err();
+    let error = ended(&restore("again").submit().await.unwrap()).await.unwrap_err();
     support::check(&error, ErrorKind::Operation, Class::User, "postgres.exists");
 
     let server = Cluster::start_restored(&world.programs, &target).unwrap();

@@ -11,7 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ pub struct Cluster {
     /// The directory of its socket, and of its log.
     home: PathBuf,
     /// Removed with the server, if it is its own.
-    _own: Option<TempDir>,
+    _own: Option<(TempDir, Arc<TempDir>)>,
 }
 
 impl Programs {
@@ -37,9 +37,11 @@ impl Programs {
         let of_path = std::env::var_os("PATH").unwrap_or_default();
         let of_debian = fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten();
         let of_debian = of_debian.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+        // All in one place: a path may have some of them, of another version.
+        let needed = ["initdb", "pg_ctl", "postgres", "psql"];
         let found = std::env::split_paths(&of_path)
             .chain(of_debian)
-            .find(|directory| directory.join("initdb").is_file())?;
+            .find(|directory| needed.iter().all(|name| directory.join(name).is_file()))?;
         Some(Programs(found))
     }
 
@@ -68,19 +70,21 @@ impl Programs {
         command
     }
 
-    /// A data directory in which nothing has happened yet; made once for each process.
-    fn template(&self) -> &'static Path {
-        static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-        let made = TEMPLATE.get_or_init(|| {
-            let root = directory("mercury-initdb-");
-            let data = root.path().join("data");
-            let mut initdb = self.command("initdb");
-            // Small segments, so that little has to be written for one to be full.
-            initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]);
-            run(initdb.arg("--wal-segsize=1").arg("-D").arg(data));
-            root
-        });
-        made.path()
+    /// A data directory in which nothing has happened yet; made once for as long as somebody has a
+    /// cluster that is a copy of it.
+    fn template(&self) -> Arc<TempDir> {
+        static TEMPLATE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+        let mut template = TEMPLATE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = template.upgrade() {
+            return made;
+        }
+        let root = Arc::new(directory("mercury-initdb-"));
+        let mut initdb = self.command("initdb");
+        // Small segments, so that little has to be written for one to be full.
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]);
+        run(initdb.arg("--wal-segsize=1").arg("-D").arg(root.path().join("data")));
+        *template = Arc::downgrade(&root);
+        root
     }
 }
 
@@ -89,9 +93,10 @@ impl Cluster {
     pub fn start(programs: &Programs) -> Self {
         let own = directory("mercury-postgres-");
         let (data, home) = (own.path().join("data"), own.path().to_owned());
-        let template = programs.template().join("data");
-        run(Command::new("cp").arg("-a").arg(template).arg(&data));
-        let cluster = Cluster { programs: programs.clone(), data, home, _own: Some(own) };
+        let template = programs.template();
+        run(Command::new("cp").arg("-a").arg(template.path().join("data")).arg(&data));
+        let _own = Some((own, template));
+        let cluster = Cluster { programs: programs.clone(), data, home, _own };
         cluster.go_on();
         cluster
     }

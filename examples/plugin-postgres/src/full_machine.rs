@@ -15,6 +15,7 @@ use crate::{
     server::{Look, Server},
     settings::Settings,
     tar_watch::TarWatch,
+    workload::Postgres,
 };
 
 /// The stream that holds the cluster, as a `tar` archive with the log that makes it consistent.
@@ -27,6 +28,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Full {
     pub(crate) settings: Arc<Settings>,
+}
+
+impl Full {
+    /// The machine as `workload` runs it.
+    #[must_use]
+    pub fn of(workload: &Postgres) -> Self {
+        Full { settings: workload.settings() }
+    }
 }
 
 impl Machine for Full {

@@ -17,6 +17,7 @@ use crate::{
     segment::check_header,
     server::Server,
     settings::{Cluster, Settings},
+    workload::Postgres,
 };
 
 /// The stream that holds the segments, one behind the other.
@@ -32,6 +33,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Log {
     pub(crate) settings: Arc<Settings>,
+}
+
+impl Log {
+    /// The machine as `workload` runs it.
+    #[must_use]
+    pub fn of(workload: &Postgres) -> Self {
+        Log { settings: workload.settings() }
+    }
 }
 
 impl Machine for Log {

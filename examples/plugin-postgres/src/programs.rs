@@ -134,12 +134,6 @@ impl Program {
             thread::sleep(Duration::from_millis(1));
         }
     }
-
-    /// The id of its process.
-    #[cfg(test)]
-    pub(crate) fn id(&self) -> u32 {
-        lock(&self.child).id()
-    }
 }
 
 impl Drop for Program {

@@ -29,6 +29,12 @@ pub struct Postgres {
     settings: Arc<Settings>,
 }
 
+impl Postgres {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
+    }
+}
+
 #[async_trait]
 impl Workload for Postgres {
     fn manifest() -> Manifest {
@@ -185,9 +191,7 @@ impl Workload for Postgres {
     }
 
     fn machines(self: &Arc<Self>) -> Machines {
-        let settings = || Arc::clone(&self.settings);
-        let (full, log) = (Full { settings: settings() }, Log { settings: settings() });
-        Machines::new().with(full).with(log).with(Restore)
+        Machines::new().with(Full::of(self)).with(Log::of(self)).with(Restore)
     }
 }
 

@@ -27,7 +27,7 @@ pub enum ReplayTo {
     Position(Lsn),
 }
 
-/// The settings that say it. All of them, as the cluster's own files may hold others.
+/// The settings that say it: what an earlier restore wrote goes.
 const OURS: [&str; 10] = [
     "restore_command",
     "recovery_end_command",
@@ -58,30 +58,23 @@ pub(crate) fn configure(directory: &Path, to: ReplayTo) -> Result<(), Fault> {
 }
 
 fn settings(before: &str, to: ReplayTo) -> String {
-    let (time, position) = match to {
-        ReplayTo::End => (String::new(), String::new()),
-        ReplayTo::Time(time) => (rfc3339(time), String::new()),
-        ReplayTo::Position(lsn) => (String::new(), lsn.to_string()),
-    };
     let is_ours = |line: &&str| {
         let name = line.split(['=', ' ', '\t']).next().unwrap_or_default();
         OURS.contains(&name)
     };
     let mut text: String = before.lines().filter(|line| !is_ours(line)).map(with_end).collect();
+    let mut set = |name: &str, value: &str| text.push_str(&format!("{name} = '{value}'\n"));
     // The server runs these in its data directory.
-    for (name, value) in [
-        ("restore_command", format!("cp \"{WAL_DIRECTORY}/%f\" \"%p\"")),
-        ("recovery_end_command", format!("rm -rf {WAL_DIRECTORY}")),
-        ("recovery_target_timeline", "current".to_owned()),
-        ("recovery_target_action", "promote".to_owned()),
-        ("recovery_target_inclusive", "on".to_owned()),
-        ("recovery_target", String::new()),
-        ("recovery_target_name", String::new()),
-        ("recovery_target_xid", String::new()),
-        ("recovery_target_time", time),
-        ("recovery_target_lsn", position),
-    ] {
-        text.push_str(&format!("{name} = '{value}'\n"));
+    set("restore_command", &format!("cp \"{WAL_DIRECTORY}/%f\" \"%p\""));
+    set("recovery_end_command", &format!("rm -rf {WAL_DIRECTORY}"));
+    set("recovery_target_timeline", "current");
+    set("recovery_target_action", "promote");
+    set("recovery_target_inclusive", "on");
+    // One target and no more: the server takes two for a mistake, even if one is empty.
+    match to {
+        ReplayTo::End => {}
+        ReplayTo::Time(time) => set("recovery_target_time", &timestamp(time)),
+        ReplayTo::Position(lsn) => set("recovery_target_lsn", &lsn.to_string()),
     }
     text
 }
@@ -90,9 +83,11 @@ fn with_end(line: &str) -> String {
     format!("{line}\n")
 }
 
-fn rfc3339(time: Timestamp) -> String {
+/// As a server reads it that has not loaded the names of time zones yet: not even `Z` is known.
+fn timestamp(time: Timestamp) -> String {
     let since = std::time::Duration::from_millis(time.as_unix_ms());
-    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
+    let rfc3339 = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string();
+    format!("{}+00", rfc3339.trim_end_matches('Z').replace('T', " "))
 }
 
 #[cfg(test)]
@@ -102,14 +97,12 @@ mod tests {
     #[test]
     fn an_earlier_target_is_replaced_and_other_settings_stay() {
         let first = settings("work_mem = '8MB'\n", ReplayTo::Time(Timestamp::from_unix_ms(1_500)));
-        assert!(first.contains("recovery_target_time = '1970-01-01T00:00:01.500Z'\n"), "{first}");
+        assert!(first.contains("recovery_target_time = '1970-01-01 00:00:01.500+00'\n"), "{first}");
         let second = settings(&first, ReplayTo::Position(Lsn::new(0x300_0148)));
         assert!(second.starts_with("work_mem = '8MB'\n"), "{second}");
         assert!(second.contains("recovery_target_lsn = '0/3000148'\n"), "{second}");
-        for name in OURS {
-            let lines = second.lines().filter(|line| line.starts_with(&format!("{name} =")));
-            assert_eq!(lines.count(), 1, "{name} in {second}");
-        }
-        assert!(!second.contains("1970"), "{second}");
+        assert!(!second.contains("recovery_target_time ="), "{second}");
+        assert_eq!(second.matches("restore_command").count(), 1, "{second}");
+        assert_eq!(settings(&second, ReplayTo::End).matches("recovery_target_lsn").count(), 0);
     }
 }
