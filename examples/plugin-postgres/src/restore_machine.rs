@@ -19,7 +19,7 @@ use crate::{
     full_machine, log_machine,
     lsn::Lsn,
     notes::{Lineage, Wal},
-    restore::{Place, ReplayTo, Unpacking, WAL_DIRECTORY, configure, file_fault},
+    restore::{Place, ReplayTo, Unpacking, WAL_DIRECTORY, configure, file_fault, refuse_existing},
 };
 
 /// As much as the host's own buffers hold.
@@ -131,6 +131,8 @@ impl State<Restore> for Unpack {
     async fn run(self, _: &Restore, cx: &mut Context<'_, Restore>) -> Step<Self> {
         let wish = self.wish;
         let place = wish.place()?;
+        // It may have appeared since the restore was decided.
+        refuse_existing(&wish.target, wish.overwrite)?;
         let source = cx.host().source(&wish.base, full_machine::STREAM).await?;
         let length = source.length();
         place.stage()?;
