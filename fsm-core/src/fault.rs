@@ -5,8 +5,11 @@ use std::{error::Error as StdError, fmt, io, time::Duration};
 use serde::{Deserialize, Serialize};
 
 /// What a fault asks of whoever hears of it.
+///
+/// Read from a peer or a journal of another version, a class that this one does not know is
+/// [`Permanent`](Class::Permanent): nobody tries again for a reason that nobody here understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", from = "String")]
 #[non_exhaustive]
 pub enum Class {
     /// The same step may succeed later without anyone's help.
@@ -39,6 +42,22 @@ impl Class {
             Class::Bug => "bug",
             Class::Cancelled => "cancelled",
             Class::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<String> for Class {
+    fn from(word: String) -> Self {
+        match &*word {
+            "retryable" => Class::Retryable,
+            "user" => Class::User,
+            "chain" => Class::Chain,
+            "fenced" => Class::Fenced,
+            "bug" => Class::Bug,
+            "cancelled" => Class::Cancelled,
+            "interrupted" => Class::Interrupted,
+            // "permanent", and what this version does not know.
+            _ => Class::Permanent,
         }
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -39,6 +39,7 @@ struct Made {
     starts: Arc<AtomicUsize>,
     drops: Arc<AtomicUsize>,
     formats: Arc<AtomicUsize>,
+    told: Arc<AtomicBool>,
     waker: Arc<Mutex<Option<Waker>>>,
 }
 
@@ -55,7 +56,7 @@ impl Instance for Made {
 
     fn place(&self, request: &Bytes) -> Place {
         match &request[..] {
-            b"polls" | b"keep the waker" | b"panic inline" => Place::Inline,
+            b"polls" | b"keep the waker" | b"panic inline" | b"hang inline" => Place::Inline,
             _ => Place::Own,
         }
     }
@@ -97,6 +98,23 @@ impl Made {
                 let late = call.host.call("late", "").await;
                 Reply::ok(format!("{:?}", late.map(|_| ())))
             }
+            "block until told" => {
+                let _held = Counted(self.drops);
+                let _ = call.host.call("blocking", "").await;
+                // It has been abandoned by then, so its own call is refused.
+                let told = call.host.call("tell", "");
+                while !self.told.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                drop(told);
+                let _ = call.host.call("late", "").await;
+                Reply::ok("")
+            }
+            "tell" => {
+                self.told.store(true, Ordering::SeqCst);
+                Reply::ok("told")
+            }
+            "hang inline" => call.host.call("gate", "").await.unwrap_or_else(|_| Reply::ok("")),
             "call" => match call.host.call(rest, "from the plugin").await {
                 Ok(reply) => reply,
                 Err(fault) => Reply::error(format!("{fault:?}")),

@@ -112,7 +112,7 @@ impl Instance for Plugin {
 }
 
 async fn serve(workloads: &Opened, call: Call) -> Result<Bytes, Fault> {
-    let request: Request = message::decode(&call.request)?;
+    let request = Request::decode(&call.request)?;
     let workload = match &request {
         Request::Discover { workload }
         | Request::Machines { workload }

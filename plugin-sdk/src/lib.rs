@@ -83,11 +83,14 @@
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
+//! | prove that a plugin is right (feature `conformance`) | `conformance` |
 //!
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
 
 pub mod abi;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod decision;
 mod dispatch;
 mod export;

@@ -99,6 +99,33 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`]; and a [`Permanent`](fsm_core::Class::Permanent) fault with code
+    /// `request.unknown` if it is none that this version knows, which tells a newer host to do
+    /// without.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Named {
+            request: String,
+        }
+        decode(bytes).map_err(|fault| match decode::<Named>(bytes) {
+            Ok(Named { request }) if !KNOWN.contains(&&*request) => {
+                let message = format!("this plugin's SDK knows no request `{request}`");
+                Fault::permanent("request.unknown", message)
+            }
+            _ => fault,
+        })
+    }
+}
+
+/// The names of the requests, as they are written.
+const KNOWN: [&str; 9] =
+    ["discover", "decide", "plan", "restore", "machines", "endpoints", "route", "step", "migrate"];
+
 /// A state translated to the machine's present version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Migrated {
@@ -258,6 +285,26 @@ pub fn encode_fault(fault: &Fault) -> Bytes {
 }
 
 /// Reads a reply's error document; whatever it is, the answer is a fault.
+///
+/// What a peer of another version leaves out is as if it had not been said. A class that this
+/// version does not know reads as [`Permanent`](fsm_core::Class::Permanent): nobody tries again for
+/// a reason that nobody here understands.
 pub fn decode_fault(bytes: &[u8]) -> Fault {
     decode(bytes).unwrap_or_else(|fault| fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_requests_are_those_that_there_are() {
+        let unknown = br#"{"schema":1,"body":{"request":"dance"}}"#;
+        let expected = decode::<Request>(unknown).expect_err("unknown").chain()[0].clone();
+        // serde lists the names: "unknown variant `dance`, expected one of `discover`, ...".
+        let (_, names) = expected.split_once("expected one of ").expect("a list of names");
+        let (names, _) = names.split_once(" at line").unwrap_or((names, ""));
+        let names: Vec<&str> = names.split(", ").map(|name| name.trim_matches('`')).collect();
+        assert_eq!(names, KNOWN);
+    }
 }

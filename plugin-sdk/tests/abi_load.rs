@@ -45,30 +45,47 @@ fn a_file_that_is_no_plugin_is_refused_for_its_own_reason() {
     check(&dir.file("other.so", &other), LoadErrorKind::OtherPlatform, "processor");
     check(&libc(), LoadErrorKind::NotAPlugin, "exports no plugin");
     check(&built("abi_changed"), LoadErrorKind::Layout, "build it with a released");
+    check(&built("abi_enum"), LoadErrorKind::Layout, "build it with a released");
+    check(&built("abi_major"), LoadErrorKind::OtherAbi, "version 2.0.0 of the plugin ABI");
     for part in [20, 64, 200, 4096, whole.len() / 2, whole.len() - 1] {
         check(&dir.file("cut.so", &whole[..part]), LoadErrorKind::Damaged, "again");
     }
 }
 
-#[test]
-fn a_plugin_of_another_version_is_refused_by_its_symbol() {
+/// The fixture's library with each `from` in it made a `to` of the same length.
+fn fixture_with(from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(built("abi_fixture")).expect("the fixture is readable");
-    let name = b"mercury_plugin_v1_abi_fixture";
     let mut replaced = 0;
-    for at in 0..bytes.len() - name.len() {
-        if bytes[at..].starts_with(name) {
-            bytes[at + b"mercury_plugin_v".len()] = b'2';
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from.as_bytes()) {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
             replaced += 1;
         }
     }
     assert!(replaced > 0);
+    bytes
+}
+
+#[test]
+fn a_plugin_of_another_version_is_refused_by_its_symbol() {
+    let newer = fixture_with("mercury_plugin_v1_abi_fixture", "mercury_plugin_v2_abi_fixture");
     let dir = Scratch::new("version");
-    let path = dir.file("newer.so", &bytes);
     check(
-        &path,
+        &dir.file("newer.so", &newer),
         LoadErrorKind::OtherAbi,
         "speaks version 2 of the plugin ABI, this agent speaks 1",
     );
+}
+
+#[test]
+fn a_plugin_built_with_another_major_version_of_the_sdk_is_refused_by_that_name() {
+    let ours = env!("CARGO_PKG_VERSION");
+    let theirs = format!("9{}", &ours[1..]);
+    let newer = fixture_with(&format!("plugin-sdk;{ours}"), &format!("plugin-sdk;{theirs}"));
+    let dir = Scratch::new("sdk");
+    let advice = format!("was built with plugin-sdk {theirs}, this agent with {ours}");
+    check(&dir.file("newer.so", &newer), LoadErrorKind::OtherAbi, &advice);
 }
 
 #[test]

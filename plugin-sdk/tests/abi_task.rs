@@ -10,22 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
-use common::{Services, ask, both, until};
+use common::{Services, ask, both, until, until_called};
 use futures::executor::block_on;
 use plugin_sdk::abi::{BoxFuture, Call, Cancellation, Entry, Instance, Place, Reply, TaskFault};
 use plugin_sdk::host::{Library, PluginInstance, Task};
 
 fn start(plugin: &PluginInstance, request: &'static str) -> Task {
     plugin.start(request, Services::new())
-}
-
-/// Polls `task` until it has called the host, which it does once it has begun.
-fn until_called(host: &Services, task: &mut Task) {
-    let mut cx = Context::from_waker(Waker::noop());
-    while host.calls.lock().expect("no panic under the lock").is_empty() {
-        assert!(pin!(&mut *task).poll(&mut cx).is_pending());
-        std::thread::yield_now();
-    }
 }
 
 #[derive(Default)]

@@ -154,9 +154,9 @@ impl ManualEnvironment {
         self.executor.run_while(go_on);
     }
 
-    /// Waits until another thread has woken a task, but no longer than `longest`; false if none
-    /// has.
-    pub(super) fn wait_for_others(&self, longest: Duration) -> bool {
+    /// Waits until another thread has woken a task, or spawned one, but no longer than `longest`;
+    /// false if none has. For tests of steps whose work is done elsewhere, behind a boundary say.
+    pub fn wait_for_others(&self, longest: Duration) -> bool {
         self.executor.wait(longest)
     }
 

@@ -65,4 +65,6 @@ pub(crate) use guard::contain;
 #[cfg(feature = "host")]
 pub(crate) use host_calls::host_handle;
 #[cfg(feature = "host")]
+pub(crate) use root::Start;
+#[cfg(feature = "host")]
 pub(crate) use task::ForeignTask;

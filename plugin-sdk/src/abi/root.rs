@@ -40,6 +40,10 @@ pub struct PluginRoot {
     pub start: unsafe extern "C" fn(*const (), AbiCall) -> AbiTask,
 }
 
+/// Starts a request on an instance (its `data`).
+#[cfg(feature = "host")]
+pub(crate) type Start = unsafe extern "C" fn(*const (), AbiCall) -> AbiTask;
+
 /// What a host shows a plugin for as long as the library is loaded.
 #[repr(C)]
 #[derive(StableAbi)]

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::log::CallSpan;
 use crate::abi::{
-    AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, PluginRoot_Ref, Reply, Requested,
-    TaskFault, host_handle,
+    AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, Reply, Requested, Start, TaskFault,
+    host_handle,
 };
 
 /// An initialised plugin. Clones are the same instance; the plugin drops it with the last clone.
@@ -19,13 +19,14 @@ use crate::abi::{
 pub struct PluginInstance(Arc<Inner>);
 
 struct Inner {
-    root: PluginRoot_Ref,
+    start: Start,
     instance: AbiInstance,
 }
 
 impl PluginInstance {
-    pub(super) fn new(root: PluginRoot_Ref, instance: AbiInstance) -> Self {
-        Self(Arc::new(Inner { root, instance }))
+    /// An instance whose requests `start` begins: the function of the library that made it.
+    pub(super) fn new(start: Start, instance: AbiInstance) -> Self {
+        Self(Arc::new(Inner { start, instance }))
     }
 
     /// Starts a request; `host` answers what the plugin asks for in its course.
@@ -39,8 +40,8 @@ impl PluginInstance {
             host: host_handle(host, revoked.clone()),
             id: span.id(),
         };
-        // SAFETY: the instance was made by this root's `init` and lives in `self`.
-        let task = unsafe { (self.0.root.start())(self.0.instance.data(), call) };
+        // SAFETY: the instance is of the library that `start` is of, and lives in `self`.
+        let task = unsafe { (self.0.start)(self.0.instance.data(), call) };
         let asked = Cancellation::new();
         Task {
             work: ForeignTask::new(task),

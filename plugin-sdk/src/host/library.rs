@@ -98,7 +98,7 @@ impl Library {
     /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
         match (self.0.root.init())(self.0.log.table(), config.into().into()) {
-            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(self.0.root, instance)),
+            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(self.0.root.start(), instance)),
             AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
             AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
         }

@@ -15,6 +15,10 @@
 //! another version, is refused before any of its code runs, with one line that names the file and
 //! what to do. What was checked is what is loaded ([`Image`]). A loaded library is never unloaded.
 //! Dropping a [`Task`] ends its request: from then on the plugin's calls are refused.
+//!
+//! **A plugin that does not do its part.** A request that does not end when asked is given a time
+//! of grace and then abandoned ([`Task::stoppable`]). A function of the plugin that does not return
+//! holds the thread that called it; a [`Watch`] knows which ones, and since when.
 
 mod channel;
 mod digest;
@@ -33,7 +37,9 @@ mod place;
 mod pool;
 mod sidecar;
 mod signature;
+mod stop;
 mod trust;
+mod watch;
 
 pub use crate::abi::{HostCalls, HostSink, HostSource};
 pub use channel::{ChannelSink, ChannelStats, ChunkReceiver};
@@ -48,4 +54,6 @@ pub use no_calls::NoCalls;
 pub use pool::{BufferPool, PoolStats};
 pub use sidecar::{Capabilities, InvalidSidecar, Sidecar};
 pub use signature::{InvalidKey, SigningKey};
+pub use stop::{Ended, Stoppable};
 pub use trust::Trust;
+pub use watch::{OpenCall, Watch, Watched};

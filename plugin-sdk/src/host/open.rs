@@ -4,7 +4,9 @@ use std::ffi::c_void;
 use std::path::Path;
 
 use abi_stable::StableAbi;
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
+use abi_stable::abi_stability::abi_checking::{
+    AbiInstability, AbiInstabilityErrors, check_layout_compatibility,
+};
 use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, RootModule};
 
 use super::error::{LoadError, LoadErrorKind};
@@ -96,14 +98,28 @@ pub(super) fn root<R: RootModule>(path: &Path, header: &LibHeader) -> Result<R, 
         Err(error) => return Err(other(path, &error)),
     };
     let Some(theirs) = header.layout() else { return Err(mismatch(path, &forward)) };
-    if check_layout_compatibility(theirs, <R as StableAbi>::LAYOUT).is_err() {
-        return Err(mismatch(path, &forward));
+    if let Err(backward) = check_layout_compatibility(theirs, <R as StableAbi>::LAYOUT) {
+        return Err(other_sdk(path, &backward).unwrap_or_else(|| mismatch(path, &forward)));
     }
     // SAFETY: the check above shows that `R` has every field of the plugin's root, in place and of
     // the same type, and more after them; a prefix reference reads a field only if the table
     // itself says that it has it.
     unsafe { header.init_root_module_with_unchecked_layout::<R>() }
         .map_err(|error| other(path, &error))
+}
+
+/// The refusal of a plugin whose SDK is of another release line than ours. `abi_stable` takes every
+/// type of such a crate for another type, so this is the reason, whatever else differs.
+fn other_sdk(path: &Path, differ: &AbiInstabilityErrors) -> Option<LoadError> {
+    let (theirs, ours) = differ.errors.iter().flat_map(|error| &error.errs).find_map(|error| {
+        let AbiInstability::PackageVersion(versions) = error else { return None };
+        Some((versions.expected, versions.found))
+    })?;
+    let what = format!(
+        "was built with plugin-sdk {theirs}, this agent with {ours}; build it with the agent's \
+         release line"
+    );
+    Some(LoadError::new(LoadErrorKind::OtherAbi, path, what))
 }
 
 fn mismatch(path: &Path, error: &LibraryError) -> LoadError {
@@ -186,28 +202,44 @@ mod tests {
         (path, header)
     }
 
-    #[test]
-    fn a_later_host_loads_an_earlier_plugin_and_sees_what_it_lacks() {
-        let (path, header) = header("abi_fixture");
-        assert!(header.init_root_module::<later::PluginRoot_Ref>().is_err(), "not forward");
-        let root = root::<later::PluginRoot_Ref>(&path, header).expect("backward");
-        assert!(root.explain().is_none());
+    /// The manifest that a host of a later version gets, and whether it finds its added function.
+    fn seen_later(name: &str) -> (Vec<u8>, bool) {
+        let (path, header) = header(name);
+        let root = root::<later::PluginRoot_Ref>(&path, header).expect("it loads");
         let crate::abi::AbiOutcome::Ok(manifest) = (root.manifest())() else {
             panic!("no manifest")
         };
-        assert_eq!(manifest.as_ref(), br#"{"workload":"fixture"}"#);
+        (manifest.as_ref().to_vec(), root.explain().is_some_and(|explain| explain() == 42))
+    }
+
+    #[test]
+    fn a_later_host_loads_an_earlier_plugin_and_sees_what_it_lacks() {
+        let (_, plugin) = header("abi_fixture");
+        assert!(plugin.init_root_module::<later::PluginRoot_Ref>().is_err(), "not forward");
+        assert_eq!(seen_later("abi_v1"), (b"v1".to_vec(), false));
+        assert_eq!(seen_later("abi_fixture"), (br#"{"workload":"fixture"}"#.to_vec(), false));
     }
 
     #[test]
     fn an_earlier_host_loads_a_later_plugin() {
-        let (path, header) = header("abi_longer");
-        root::<crate::abi::PluginRoot_Ref>(&path, header).expect("forward");
+        for name in ["abi_v1", "abi_fixture", "abi_longer"] {
+            let (path, header) = header(name);
+            root::<crate::abi::PluginRoot_Ref>(&path, header).expect("forward");
+        }
     }
 
     #[test]
     fn a_change_that_is_no_addition_is_refused_in_both_directions() {
-        let (path, header) = header("abi_changed");
-        let refused = root::<crate::abi::PluginRoot_Ref>(&path, header).map(|_| ());
-        assert_eq!(refused.map_err(|error| error.kind()), Err(LoadErrorKind::Layout));
+        for (name, kind) in [
+            ("abi_changed", LoadErrorKind::Layout),
+            ("abi_enum", LoadErrorKind::Layout),
+            ("abi_major", LoadErrorKind::OtherAbi),
+        ] {
+            let (path, header) = header(name);
+            let refused = root::<crate::abi::PluginRoot_Ref>(&path, header).map(|_| ());
+            assert_eq!(refused.map_err(|error| error.kind()), Err(kind), "{name}");
+            let refused = root::<later::PluginRoot_Ref>(&path, header).map(|_| ());
+            assert_eq!(refused.map_err(|error| error.kind()), Err(kind), "{name}");
+        }
     }
 }

@@ -6,7 +6,9 @@ pub mod fixture;
 
 use std::future::ready;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -76,6 +78,8 @@ pub struct Services {
     pub sink: Mutex<Option<SinkHandle>>,
     pub connection: Mutex<Option<OwnedDescriptor>>,
     pub calls: Mutex<Vec<String>>,
+    /// What the call `gate` waits for, on the caller's thread.
+    pub gate: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl Services {
@@ -110,6 +114,13 @@ impl HostCalls for Services {
                 .expect("no panic under the lock")
                 .take()
                 .map(Object::Descriptor),
+            "gate" => {
+                let gate = self.gate.lock().expect("no panic under the lock").take();
+                if let Some(gate) = gate {
+                    gate.recv().expect("the test opens the gate");
+                }
+                None
+            }
             "panic" => panic!("the host's bug"),
             "refuse" => return Box::pin(ready(Reply::error("not allowed"))),
             "never" => return Box::pin(std::future::pending()),
@@ -145,6 +156,15 @@ pub fn until(plugin: &PluginInstance, request: &str, expected: &str) {
             "{request} never became {expected}, it is {}",
             ask(plugin, request)
         );
+        std::thread::yield_now();
+    }
+}
+
+/// Polls `work` until it has called the host, which it does once it has begun.
+pub fn until_called<F: Future + Unpin>(host: &Services, work: &mut F) {
+    let mut cx = Context::from_waker(Waker::noop());
+    while host.calls.lock().expect("no panic under the lock").is_empty() {
+        assert!(pin!(&mut *work).poll(&mut cx).is_pending());
         std::thread::yield_now();
     }
 }

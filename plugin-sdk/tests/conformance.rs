@@ -1,0 +1,98 @@
+//! The conformance kit passes a plugin that is right, and finds what is wrong with one that is not.
+#![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "conformance/files.rs"]
+mod files;
+#[path = "../examples/greeting.rs"]
+#[allow(unreachable_pub, reason = "it is a library of its own, too")]
+mod greeting;
+
+use std::path::PathBuf;
+
+use files::Files;
+use greeting::Greeting;
+use plugin_sdk::conformance::{Check, Grade, Group, Kit, Report, Subject, Verdict};
+
+/// The library of the example `name`.
+fn library(name: &str) -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(2).unwrap();
+    let library = target.join(format!("examples/lib{name}.so"));
+    assert!(library.is_file(), "{} is missing: build the examples", library.display());
+    library
+}
+
+#[track_caller]
+fn check_passes(subject: Subject) -> Report {
+    let report = Kit::new(subject).fixture(Files::new("greeting")).run();
+    println!("{report}");
+    let failed: Vec<_> =
+        report.checks.iter().filter(|check| check.verdict == Verdict::Failed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(report.exit_code(), 0);
+    report
+}
+
+/// Checks of `report` that were not tried, by name.
+fn skipped(report: &Report) -> Vec<&str> {
+    let skipped = report.checks.iter().filter(|check| check.verdict == Verdict::Skipped);
+    skipped.map(|check| check.name.as_str()).collect()
+}
+
+/// What neither of them can be tried on in a test program.
+const NOT_OF_A_TEST: [&str; 3] = ["no_panic_in_drop", "standard_output", "threads"];
+
+#[test]
+fn a_plugin_that_is_right_passes_linked_and_loaded() {
+    let linked = check_passes(Subject::linked::<Greeting>());
+    let loaded = check_passes(Subject::library(library("greeting")));
+    assert_eq!(skipped(&loaded), NOT_OF_A_TEST);
+    assert_eq!(skipped(&linked)[1..], NOT_OF_A_TEST, "and a linked plugin is no file");
+    let tried = |report: &Report| -> Vec<_> {
+        report.checks.iter().map(|check| (check.group, check.name.clone())).collect()
+    };
+    assert_eq!(tried(&linked), tried(&loaded), "the same checks in both modes");
+}
+
+/// What of the broken plugin `name` the kit finds broken.
+#[track_caller]
+fn check_broken(name: &str, workload: &'static str, expected: &[(Group, &str, &str)]) {
+    let report = Kit::new(Subject::library(library(name))).fixture(Files::new(workload)).run();
+    println!("{report}");
+    assert_eq!(report.exit_code(), 1);
+    let broken: Vec<&Check> = report.broken().collect();
+    assert_eq!(broken.len(), expected.len(), "{broken:#?}");
+    for (check, (group, name, why)) in broken.into_iter().zip(expected) {
+        assert_eq!((check.group, check.name.as_str(), check.grade), (*group, *name, Grade::Must));
+        assert!(check.detail.contains(why), "{why:?} is not in {:?}", check.detail);
+    }
+}
+
+#[test]
+fn a_freeze_that_is_left_behind_is_found() {
+    let left = "item.frozen is left (the run ended";
+    let expected = [
+        (Group::Cancel, "backup_stops", left),
+        (Group::Errors, "backup_services_fail", left),
+        (Group::Panic, "backup_host_panics", left),
+    ];
+    check_broken("broken_freeze", "leaks_a_freeze", &expected);
+}
+
+#[test]
+fn a_step_that_ignores_that_it_is_to_stop_is_found() {
+    let expected = [(Group::Cancel, "backup_stops", "the step `send` went on, and asked for")];
+    check_broken("broken_cancel", "ignores_cancel", &expected);
+}
+
+#[test]
+fn what_is_sent_twice_is_found() {
+    let twice = "it was sent twice: take again.copy-";
+    let expected = [
+        (Group::Lifecycle, "backup_killed_at_calls", twice),
+        (Group::Lifecycle, "backup_killed_at_writes", twice),
+        (Group::Errors, "backup_services_fail", twice),
+    ];
+    check_broken("broken_twice", "sends_twice", &expected);
+}
