@@ -185,6 +185,14 @@ pub fn directory(prefix: &str) -> TempDir {
     made
 }
 
+/// Makes such a directory at `path`.
+pub fn own_directory(path: &Path) {
+    fs::create_dir(path).expect("a directory can be made");
+    if let Some((user, group)) = server_user() {
+        chown(path, Some(user), Some(group)).expect("root may");
+    }
+}
+
 /// Whom the server runs as, if not as we do.
 fn server_user() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;

@@ -35,6 +35,9 @@ pub(crate) struct Cluster {
     pub(crate) database: String,
     #[serde(default)]
     password: Option<Password>,
+    /// Its data directory: where it is restored to unless a target is named.
+    #[serde(default)]
+    pub(crate) data: Option<PathBuf>,
     /// Whether there are log backups, for which the server has to keep its log.
     #[serde(default = "yes")]
     pub(crate) logs: bool,
@@ -163,6 +166,7 @@ pub(crate) fn schema() -> Value {
                         { "type": "object", "required": ["environment"],
                           "properties": { "environment": { "type": "string" } } }
                     ] },
+                    "data": { "type": "string" },
                     "logs": { "type": "boolean", "default": true },
                     "slot": { "type": "string", "pattern": "^[a-z0-9_]{1,63}$" }
                 }

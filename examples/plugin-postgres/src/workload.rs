@@ -165,11 +165,13 @@ impl Workload for Postgres {
     }
 
     async fn restore(&self, request: &RestoreRequest) -> Result<RunPlan, Fault> {
-        let target = request.target.as_deref().ok_or_else(|| {
-            Fault::user("postgres.target", "a cluster is restored into a directory of its own")
+        // On another node nobody may know the cluster.
+        let from = self.settings.cluster(request.item.instance()).ok();
+        let from = from.and_then(|cluster| cluster.data.clone());
+        let target = request.target.as_deref().map(PathBuf::from).or(from).ok_or_else(|| {
+            Fault::user("postgres.target", "nothing says where the cluster came from")
                 .advise("name the data directory that is to be made")
         })?;
-        let target = PathBuf::from(target);
         if !target.is_absolute() {
             let message = format!("the target {} is not an absolute path", target.display());
             return Err(Fault::user("postgres.target", message).advise("give an absolute path"));
