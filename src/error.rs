@@ -67,6 +67,14 @@ impl Error {
         Error::new(ErrorKind::Stopped, fault.advise("start the engine again; nothing is lost"))
     }
 
+    /// The part's error that this one was made of.
+    pub(crate) fn part<E: StdError + 'static>(&self) -> Option<&E> {
+        match self.cause.as_ref()? {
+            Cause::SameText(error) => error.downcast_ref(),
+            Cause::Behind(_) => None,
+        }
+    }
+
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.cause = Some(Cause::Behind(source.into()));
         self
@@ -123,6 +131,9 @@ impl StdError for Error {
         }
     }
 }
+
+/// The code of an operation whose deadline passed before it could begin.
+pub(crate) const EXPIRED: &str = "throttle.expired";
 
 /// The mapping table: every error of a part, as a kind and a fault.
 macro_rules! mapped {
@@ -208,8 +219,18 @@ mapped! {
         AcquireErrorKind::Rejected { code, .. } => {
             (ErrorKind::Operation, Fault::user(code.clone(), error.to_string()))
         }
-        AcquireErrorKind::Expired { .. } | AcquireErrorKind::WouldWait { .. } => {
-            (ErrorKind::Operation, Fault::retryable("throttle.expired", error.to_string()))
+        AcquireErrorKind::Expired { waited, blocked_by } => {
+            let blocker = blocked_by.as_deref().unwrap_or("capacity");
+            let message = format!(
+                "the deadline of operation {} passed while it waited for {blocker} ({} s)",
+                error.owner(),
+                waited.as_secs()
+            );
+            let advice = "ask again, with a later deadline or a higher priority";
+            (ErrorKind::Operation, Fault::retryable(EXPIRED, message).advise(advice))
+        }
+        AcquireErrorKind::WouldWait { .. } => {
+            (ErrorKind::Operation, Fault::retryable("throttle.busy", error.to_string()))
         }
         _ => {
             let fault = Fault::permanent("throttle.claim", error.to_string());

@@ -48,8 +48,46 @@ pub enum Event {
         /// The point.
         point: PointId,
     },
-    /// An operation's run stands still: its plugin is missing, say, or the state directory is
-    /// full. It goes on after the cause is mended and the engine started again.
+    /// A stream between an operation's step and the archive was opened.
+    StreamOpened {
+        /// Which operation.
+        operation: OperationId,
+        /// The stream's name.
+        stream: String,
+    },
+    /// A stream was closed: its bytes are durable, or it came to nothing.
+    StreamClosed {
+        /// Which operation.
+        operation: OperationId,
+        /// The stream's name.
+        stream: String,
+    },
+    /// An operation is one with another, of which one is enough: it ends with that one's outcome.
+    Coalesced {
+        /// Which operation.
+        operation: OperationId,
+        /// The one that does the work.
+        into: OperationId,
+    },
+    /// An operation waits for long, and others may use its streams meanwhile. What it excludes
+    /// others from stays excluded.
+    CapacityReturned {
+        /// Which operation.
+        operation: OperationId,
+        /// What it does instead of working.
+        why: String,
+    },
+    /// An operation that had given its streams back has them again, and goes on.
+    CapacityTaken {
+        /// Which operation.
+        operation: OperationId,
+    },
+    /// An operation stands still. Its run waits for an operator ([`Engine::resume`]), or goes on
+    /// after the cause is mended and the engine started again: its plugin is missing, say, or the
+    /// state directory is full. Or a step of it does not stop, and what it excludes stays excluded
+    /// until it does.
+    ///
+    /// [`Engine::resume`]: crate::Engine::resume
     Stuck {
         /// Which operation.
         operation: OperationId,

@@ -37,7 +37,9 @@
 //! | give it an archive | [`KeySource`], [`Key`] |
 //! | give it plugins | [`Plugin`], [`Trust`], [`SigningKey`], [`PluginLock`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
+//! | say what may run at once | [`EngineBuilder::streams`], [`EngineBuilder::lane`], [`Priority`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
+//! | see who waits for whom | [`Engine::waiting`], [`Snapshot`], [`WaitsFor`] |
 //! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
 //!
 //! An engine installs no global state: no runtime, no `tracing` subscriber, no signal handler. It
@@ -45,6 +47,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod catalog;
 mod convert;
 mod engine;
@@ -55,17 +58,20 @@ mod operation;
 mod plugins;
 
 pub use archive::Key;
-pub use engine::{BackupRequest, Engine, EngineBuilder, Operation, RestoreTo, Shutdown};
+pub use engine::{
+    BackupRequest, Engine, EngineBuilder, LostExclusion, Operation, RestoreTo, Shutdown,
+};
 pub use error::{Error, ErrorKind};
 pub use events::{Event, Events};
-pub use fsm_core::{Class, Fault, Graph, Progress, RunId, Timestamp};
+pub use fsm_core::{Class, Environment, Fault, Graph, Progress, RunId, Timestamp};
 pub use key::KeySource;
-pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task};
+pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task, WaitsFor};
 pub use plugin_sdk::{
     Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until,
     host::{PluginLock, SigningKey, Trust},
 };
 pub use plugins::Plugin;
+pub use throttle::{Priority, Scope, Snapshot};
 
 /// The examples in the README compile.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use fsm_core::{Fault, RunId, Timestamp};
 use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use throttle::Priority;
 
 /// What an operation does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,4 +182,37 @@ pub struct OperationStatus {
     pub updated_at: Timestamp,
     /// When it was asked to stop.
     pub cancel_at: Option<Timestamp>,
+    /// How urgent it is; the class of its work decides if nothing was said.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// When it gives up waiting, unless it has begun to work by then.
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
+    /// The operation whose outcome is this one's too, as one of the two is enough.
+    #[serde(default)]
+    pub follows: Option<OperationId>,
+    /// What it waits for at this moment, in this process.
+    #[serde(default)]
+    pub waits_for: Option<WaitsFor>,
+    /// Why it stands still in this process, or why something of it does.
+    #[serde(default)]
+    pub stuck: Option<String>,
+}
+
+/// What an operation waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WaitsFor {
+    /// What it lacks, in words: `1 streams of node`, `item sqlite/local//srv/orders.db (restore)`.
+    pub what: String,
+    /// Who stands in its way: the operations that hold what it lacks, then those before it.
+    pub behind: Vec<OperationId>,
+    /// All of it in a sentence, for people.
+    pub sentence: String,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
 }

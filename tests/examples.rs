@@ -36,7 +36,7 @@ fn story(name: &str, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     assert_eq!(stdout.lines().last(), Some("restored content is identical"), "{stdout}");
     // Trust and a new key are what a reader has to be told; nothing else is worth a warning.
-    assert!(stderr.contains("trusting a plugin unchecked"), "{stderr}");
+    assert!(stderr.contains("trusting a plugin for development"), "{stderr}");
     assert_eq!(stderr.matches("a new archive key was created").count(), 1, "{stderr}");
     assert!(!stderr.to_lowercase().contains("error"), "{stderr}");
     stdout

@@ -390,8 +390,8 @@ async fn an_attempt_begins_only_when_the_one_before_has_let_go_of_its_thread() {
     let engine = start(&world).await;
     let mut events = engine.subscribe();
     let backup = engine.backup(&item).id("hasty").submit().await.unwrap();
-    // The second attempt has come and gone, and could not begin.
-    until(&mut events, |event| matches!(event, Event::AttemptFailed { attempt: 2, .. })).await;
+    // The second attempt is due, and does not begin.
+    until(&mut events, |event| matches!(event, Event::AttemptFailed { attempt: 1, .. })).await;
     open(&gate(&world));
     ended(&backup).await.unwrap();
     assert_eq!(MOST_AT_WORK.load(Ordering::SeqCst), 1);

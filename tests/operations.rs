@@ -200,6 +200,8 @@ async fn events_come_in_the_order_of_what_happened() {
             Event::Phase { phase, .. } => format!("phase {phase}"),
             Event::State { state, .. } => format!("state {state}"),
             Event::Sealed { point, .. } => format!("point {point}"),
+            Event::StreamOpened { stream, .. } => format!("stream {stream} opened"),
+            Event::StreamClosed { stream, .. } => format!("stream {stream} closed"),
             Event::Progress { .. } => continue,
             other => panic!("{other:?}"),
         });
@@ -212,6 +214,8 @@ async fn events_come_in_the_order_of_what_happened() {
         "phase running",
         "state inspect",
         "state copy",
+        "stream database opened",
+        "stream database closed",
         "state seal",
         "point nightly/1",
         "state sealed",

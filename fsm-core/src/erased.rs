@@ -193,6 +193,16 @@ pub trait AnyMachine: Send + Sync {
     /// The machine's graph; the same on every call.
     fn graph(&self) -> &Graph;
 
+    /// Completes when a step of `run` may begin: the host may have to make room for it first. At
+    /// once by default.
+    ///
+    /// No attempt's time is counted meanwhile, and no attempt is used up. Whenever something is
+    /// asked of the run, the future is dropped, and called for anew if a step is still due.
+    fn ready<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, ()> {
+        let _ = run;
+        Box::pin(std::future::ready(()))
+    }
+
     /// Performs `call`; what the step needs of the runtime goes through `port`.
     fn step(&self, call: StepCall, port: Arc<dyn Port>) -> BoxFuture<'_, Outcome>;
 

@@ -1,7 +1,6 @@
 //! A first plugin, whole: greetings are small text files, and come back as they were.
 //!
-//! `docs/writing-a-plugin.md` walks through it. Built as a library it is loaded by a host; see
-//! `export!` at the end.
+//! `docs/writing-a-plugin.md` walks through it, and `new_plugin` makes new plugins of it.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The workload: each file is an item, named by its path.
 #[derive(Debug, Deserialize)]
 pub struct Greeting {
-    /// Where greetings are looked for.
+    /// Where texts are looked for.
     directory: String,
 }
 
@@ -49,7 +48,7 @@ impl Workload for Greeting {
         if let Some(newest) = points.last()
             && newest.notes.change_token == Some(text.into())
         {
-            let reason = "the greeting is the same".to_owned();
+            let reason = "the text is the same".to_owned();
             return Ok(Decision::Skip { reason, unchanged_since: newest.id.clone() });
         }
         Ok(Decision::Run(RunPlan::new::<Backup>(Send { path: item.name().to_owned() })?))
@@ -57,10 +56,7 @@ impl Workload for Greeting {
 
     async fn restore(&self, request: &RestoreRequest) -> Result<RunPlan, Fault> {
         let [point] = &request.chain[..] else {
-            return Err(Fault::permanent(
-                "greeting.chain",
-                "a greeting is restored from one point",
-            ));
+            return Err(Fault::permanent("greeting.chain", "a text is restored from one point"));
         };
         let path = request.target.clone().unwrap_or_else(|| request.item.name().to_owned());
         let (point, overwrite) = (point.id.clone(), request.overwrite);
@@ -96,13 +92,13 @@ pub struct Send {
 
 impl State<Backup> for Send {
     const NAME: &'static str = "send";
-    const DOC: &'static str = "Send the greeting to the archive.";
+    const DOC: &'static str = "Send the text to the archive.";
     type Next = (Seal,);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
         // Read before anything is sent: what is written from now on is the next backup's.
         let text = fs::read_to_string(&self.path)?;
-        let take = match cx.host().take("greeting").await? {
+        let take = match cx.host().take("text").await? {
             Take::Begun(take) => {
                 let mut sink = take.stream("text").await?;
                 for part in text.as_bytes().chunks(4096) {
@@ -147,7 +143,7 @@ pub struct Written {}
 
 impl State<Restore> for Write {
     const NAME: &'static str = "write";
-    const DOC: &'static str = "Write the greeting, in one move.";
+    const DOC: &'static str = "Write the text, in one move.";
     type Next = (Written,);
 
     async fn run(self, _: &Restore, cx: &mut Context<'_, Restore>) -> Step<Self> {
@@ -173,7 +169,7 @@ impl State<Restore> for Write {
 
 impl State<Restore> for Written {
     const NAME: &'static str = "written";
-    const DOC: &'static str = "The greeting is there.";
+    const DOC: &'static str = "The text is there.";
     type Next = ();
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use throttle::EngineVersion;
 
 /// Names one item everywhere and for ever: `workload/instance/name`.
 ///
@@ -119,7 +120,11 @@ pub struct Item {
     /// Its size in bytes, if that is known without reading it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// What else the plugin knows of it (version, recovery model), for people.
+    /// The version of the system that its instance runs, if the rules of the manifest's policy
+    /// depend on it ([`Policy::when`](throttle::Policy::when)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<EngineVersion>,
+    /// What else the plugin knows of it (recovery model, page size), for people.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub attributes: Value,
 }
@@ -127,7 +132,7 @@ pub struct Item {
 impl Item {
     /// An item of which only the id is known.
     pub fn new(id: ItemId) -> Self {
-        Item { id, size_bytes: None, attributes: Value::Null }
+        Item { id, size_bytes: None, engine_version: None, attributes: Value::Null }
     }
 
     /// Adds its size.
@@ -137,10 +142,34 @@ impl Item {
         self
     }
 
+    /// Adds the version of the system that its instance runs.
+    #[must_use]
+    pub fn engine_version(mut self, version: EngineVersion) -> Self {
+        self.engine_version = Some(version);
+        self
+    }
+
     /// Adds what else is known.
     #[must_use]
     pub fn attributes(mut self, attributes: Value) -> Self {
         self.attributes = attributes;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+    use super::*;
+
+    #[test]
+    fn an_item_of_a_plugin_that_knows_no_versions_is_read() {
+        let known: Item = serde_json::from_str(r#"{ "id": "sqlite/local/a.db" }"#).unwrap();
+        assert_eq!(known.engine_version, None);
+        let item = known.engine_version("16.0.4".parse().unwrap());
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(text, r#"{"id":"sqlite/local/a.db","engine_version":"16.0.4"}"#);
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item);
     }
 }

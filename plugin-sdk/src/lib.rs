@@ -88,6 +88,11 @@
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
 //! `bytes::Bytes`, and what is re-exported here of `fsm-core`, `throttle` and `async-trait`.
 
+/// The code in `docs/writing-a-plugin.md` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-a-plugin.md")]
+struct WritingAPlugin;
+
 pub mod abi;
 #[cfg(feature = "conformance")]
 pub mod conformance;

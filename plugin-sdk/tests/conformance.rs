@@ -96,3 +96,40 @@ fn what_is_sent_twice_is_found() {
     ];
     check_broken("broken_twice", "sends_twice", &expected);
 }
+
+#[test]
+fn a_secret_that_comes_out_is_found() {
+    // What the host itself logs about a library, and what the plugin writes into a record.
+    for (secret, name) in
+        [("libgreeting.so", "no_secret_in_the_log"), ("item.txt", "no_secret_written_down")]
+    {
+        let fixture = Files::new("greeting").with_secret(secret);
+        let kit = Kit::new(Subject::library(library("greeting"))).fixture(fixture);
+        let report = kit.only(&[Group::RoundTrip, Group::Hygiene]).run();
+        let check = report.check(Group::Hygiene, name).unwrap();
+        assert!(check.is_broken() && !check.detail.contains(secret), "{check:?}");
+    }
+}
+
+#[test]
+fn what_needs_a_fixture_is_not_tried_without_one() {
+    let needs_a_configuration = Kit::new(Subject::linked::<Greeting>()).run();
+    let instance = needs_a_configuration.check(Group::Load, "instance").unwrap();
+    assert!(instance.verdict == Verdict::Skipped && instance.detail.contains("directory"));
+
+    let report = Kit::new(Subject::library(library("broken_cancel"))).run();
+    let tried = |group| {
+        let of = report.checks.iter().filter(move |check| check.group == group);
+        of.filter(|check| check.verdict != Verdict::Skipped).count()
+    };
+    assert!(tried(Group::Load) > 5 && tried(Group::RoundTrip) == 0, "{report}");
+    assert_eq!(tried(Group::Lifecycle) + tried(Group::Errors) + tried(Group::Stream), 0);
+    assert!(tried(Group::Fuzz) > 5 && report.passed(), "{report}");
+}
+
+#[test]
+fn a_file_that_is_no_plugin_is_broken_and_nothing_else_is_tried() {
+    let report = Kit::new(Subject::library(file!())).run();
+    assert_eq!(report.checks.len(), 1, "{report}");
+    assert!(report.checks[0].is_broken() && report.checks[0].name == "loads", "{report}");
+}

@@ -10,6 +10,8 @@ use fsm_core::{
 use plugin_sdk::{OperationId, PointId, RunPlan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use throttle::Priority;
+
 use super::Catalog;
 use crate::{
     Error,
@@ -25,7 +27,15 @@ pub(crate) struct Planned {
     pub(crate) chain: Vec<PointId>,
 }
 
-const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms, cancel_ms";
+/// How an operation is to be treated while it waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) priority: Option<Priority>,
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms, cancel_ms, \
+                       priority, deadline_ms, follows";
 
 impl Catalog {
     /// The epoch under which this state directory writes to archives: given once, and kept.
@@ -43,6 +53,7 @@ impl Catalog {
         &self,
         id: OperationId,
         task: Task,
+        terms: Terms,
         at: Timestamp,
     ) -> Result<(OperationStatus, Accepted), Error> {
         let accepted = self.store.write(move |tx| {
@@ -52,9 +63,17 @@ impl Catalog {
             let (item, at_ms) = (task.item().to_string(), at.as_unix_ms());
             tx.execute(
                 "INSERT INTO mercury_operation
-                 (id, verb, item, phase, task, created_ms, updated_ms)
-                 VALUES (?1, ?2, ?3, 'accepted', ?4, ?5, ?5)",
-                (id.as_str(), task.verb(), item, json(&task)?, at_ms),
+                 (id, verb, item, phase, task, created_ms, updated_ms, priority, deadline_ms)
+                 VALUES (?1, ?2, ?3, 'accepted', ?4, ?5, ?5, ?6, ?7)",
+                (
+                    id.as_str(),
+                    task.verb(),
+                    item,
+                    json(&task)?,
+                    at_ms,
+                    terms.priority.as_ref().map(json).transpose()?,
+                    terms.deadline.map(Timestamp::as_unix_ms),
+                ),
             )?;
             let status = OperationStatus {
                 id,
@@ -66,6 +85,11 @@ impl Catalog {
                 created_at: at,
                 updated_at: at,
                 cancel_at: None,
+                priority: terms.priority,
+                deadline: terms.deadline,
+                follows: None,
+                waits_for: None,
+                stuck: None,
             };
             Ok((status, Accepted::New))
         });
@@ -108,6 +132,23 @@ impl Catalog {
                 "UPDATE mercury_operation SET phase = ?2, outcome = ?3, fault = ?4,
                  updated_ms = ?5 WHERE id = ?1",
                 (id.as_str(), phase.as_str(), outcome, fault, at.as_unix_ms()),
+            )?;
+            Ok::<_, JournalError>(())
+        });
+        Ok(written.await?)
+    }
+
+    /// Notes that the operation is one with `lead`; `None` if it is not any more.
+    pub(crate) async fn follow(
+        &self,
+        id: OperationId,
+        lead: Option<OperationId>,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let written = self.store.write(move |tx| {
+            tx.execute(
+                "UPDATE mercury_operation SET follows = ?2, updated_ms = ?3 WHERE id = ?1",
+                (id.as_str(), lead.as_ref().map(OperationId::as_str), at.as_unix_ms()),
             )?;
             Ok::<_, JournalError>(())
         });
@@ -213,6 +254,11 @@ fn status(row: &Row<'_>) -> Result<OperationStatus, fsm_core::sqlite::rusqlite::
         created_at: Timestamp::from_unix_ms(row.get(6)?),
         updated_at: Timestamp::from_unix_ms(row.get(7)?),
         cancel_at: row.get::<_, Option<u64>>(8)?.map(Timestamp::from_unix_ms),
+        priority: optional(9)?.map(|text| read(9, &text)).transpose()?,
+        deadline: row.get::<_, Option<u64>>(10)?.map(Timestamp::from_unix_ms),
+        follows: optional(11)?.map(OperationId::new),
+        waits_for: None,
+        stuck: None,
     })
 }
 

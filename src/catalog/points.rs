@@ -2,6 +2,7 @@
 
 use fsm_core::{JournalError, Timestamp};
 use plugin_sdk::{Item, ItemId, PointMeta};
+use throttle::EngineVersion;
 
 use super::{Catalog, operations::json};
 use crate::Error;
@@ -11,9 +12,11 @@ impl Catalog {
     pub(crate) async fn discovered(&self, items: Vec<Item>, at: Timestamp) -> Result<(), Error> {
         let written = self.store.write(move |tx| {
             let mut insert = tx.prepare_cached(
-                "INSERT INTO mercury_item VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO mercury_item
+                 (item, workload, size_bytes, attributes, seen_ms, engine_version)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (item) DO UPDATE SET
-                 size_bytes = ?3, attributes = ?4, seen_ms = ?5",
+                 size_bytes = ?3, attributes = ?4, seen_ms = ?5, engine_version = ?6",
             )?;
             for item in &items {
                 insert.execute((
@@ -22,11 +25,29 @@ impl Catalog {
                     item.size_bytes,
                     json(&item.attributes)?,
                     at.as_unix_ms(),
+                    item.engine_version.as_ref().map(ToString::to_string),
                 ))?;
             }
             Ok::<_, JournalError>(())
         });
         Ok(written.await?)
+    }
+
+    /// The oldest version that the newest discovery of `workload` found among its instances.
+    pub(crate) async fn engine_version(
+        &self,
+        workload: String,
+    ) -> Result<Option<EngineVersion>, Error> {
+        let read = self.store.read(move |connection| {
+            let mut select = connection.prepare(
+                "SELECT DISTINCT engine_version FROM mercury_item
+                 WHERE workload = ?1 AND engine_version IS NOT NULL AND seen_ms =
+                 (SELECT max(seen_ms) FROM mercury_item WHERE workload = ?1)",
+            )?;
+            let rows = select.query_map([workload], |row| row.get::<_, String>(0))?;
+            Ok::<_, JournalError>(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        Ok(read.await?.iter().filter_map(|version| version.parse().ok()).min())
     }
 
     /// Copies the points of `item` from what the archive answered.

@@ -49,4 +49,24 @@ pub(super) const STEPS: &[&str] = &[
     "
     ALTER TABLE mercury_take ADD COLUMN facts TEXT NOT NULL DEFAULT 'null';
 ",
+    "
+    ALTER TABLE mercury_operation ADD COLUMN priority TEXT;
+    ALTER TABLE mercury_operation ADD COLUMN deadline_ms INTEGER;
+    ALTER TABLE mercury_operation ADD COLUMN follows TEXT;
+    ALTER TABLE mercury_item ADD COLUMN engine_version TEXT;
+
+    DROP VIEW operations;
+    CREATE VIEW operations AS SELECT
+        id, verb, item, phase, run, outcome, fault, priority, follows,
+        strftime('%Y-%m-%d %H:%M:%f', created_ms / 1000.0, 'unixepoch') AS created,
+        strftime('%Y-%m-%d %H:%M:%f', updated_ms / 1000.0, 'unixepoch') AS updated,
+        strftime('%Y-%m-%d %H:%M:%f', deadline_ms / 1000.0, 'unixepoch') AS deadline,
+        strftime('%Y-%m-%d %H:%M:%f', cancel_ms / 1000.0, 'unixepoch') AS cancel_asked
+        FROM mercury_operation;
+    DROP VIEW items;
+    CREATE VIEW items AS SELECT
+        item, workload, engine_version, size_bytes, attributes,
+        strftime('%Y-%m-%d %H:%M:%f', seen_ms / 1000.0, 'unixepoch') AS seen
+        FROM mercury_item;
+",
 ];

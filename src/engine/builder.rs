@@ -10,27 +10,27 @@ use std::{
 
 use archive::{Archive, Epoch};
 use fsm_core::{
-    Environment, Fault, RunEvent, RunId, Runtime, TokioEnvironment,
+    Environment, Fault, RunEvent, RunId, Runtime, Timestamp, TokioEnvironment,
     sqlite::{SqliteJournal, Store},
 };
-use throttle::{Admission, ByteRate, Limits, Rate, SystemClock};
+use futures::future::BoxFuture;
+use throttle::{ByteRate, Rate, Scope, SystemClock};
 use tokio::{runtime::Handle, sync::broadcast};
 
 use super::{
-    claims::policy,
-    handle::{Engine, Inner},
+    handle::{Engine, Inner, Parts},
     recover,
     sleep::TokioSleep,
     state_dir::StateDir,
 };
 use crate::{
-    Error, ErrorKind, KeySource, Plugin, catalog::Catalog, events::Event, plugins::calls::Services,
+    Error, ErrorKind, KeySource, Plugin,
+    admission::{Door, Lanes, Policies, Ticking, Time},
+    catalog::Catalog,
+    events::Event,
+    plugins::calls::Services,
 };
 
-/// Streams that are open at once on the node, unless the embedder says otherwise.
-const STREAMS: u32 = 4;
-/// Workloads that are asked for a decision at once.
-const PROBES: u32 = 8;
 /// Events that a slow subscriber may be behind before it misses some.
 const EVENTS: usize = 1_024;
 
@@ -40,8 +40,9 @@ pub struct EngineBuilder {
     state_dir: Option<PathBuf>,
     archive: Option<ArchiveFrom>,
     plugins: Vec<Plugin>,
-    streams: u32,
+    lanes: Lanes,
     bytes_per_second: Option<NonZeroU64>,
+    environment: Option<Shared>,
 }
 
 enum ArchiveFrom {
@@ -55,8 +56,9 @@ impl EngineBuilder {
             state_dir: None,
             archive: None,
             plugins: Vec::new(),
-            streams: STREAMS,
+            lanes: Lanes::default(),
             bytes_per_second: None,
+            environment: None,
         }
     }
 
@@ -85,9 +87,53 @@ impl EngineBuilder {
         self
     }
 
-    /// How many streams may be open at once on this node. 4 by default.
+    /// How many streams may be open at once on this node, those of [lanes](Self::lane) included. 4
+    /// by default.
+    ///
+    /// An operation counts with the streams that its plan claims, from when it is admitted until
+    /// it ends or waits for long.
     pub fn streams(mut self, streams: u32) -> Self {
-        self.streams = streams.max(1);
+        self.lanes.node = streams.max(1);
+        self
+    }
+
+    /// Reserves some of the node's streams for work of one class (`log`), whichever workload
+    /// declares it. Such work uses these alone, so it never waits for other work's streams, and
+    /// other work never for its.
+    ///
+    /// A class is what a plugin's manifest calls a kind of work. The lanes together must be fewer
+    /// than the node's streams.
+    pub fn lane(mut self, class: impl Into<String>, streams: u32) -> Self {
+        self.lanes.lanes.insert(class.into(), streams.max(1));
+        self
+    }
+
+    /// How many streams the workload `workload` may have open at once. A plugin's own limits count
+    /// where they are smaller.
+    pub fn streams_of(mut self, workload: impl Into<String>, streams: u32) -> Self {
+        self.lanes.workloads.insert(workload.into(), streams.max(1));
+        self
+    }
+
+    /// How many streams each resource of `scope` may have open at once: each
+    /// [item](Scope::Item), instance or workload. No limit by default; [`Scope::Node`] is what
+    /// [`streams`](Self::streams) sets.
+    pub fn streams_each(mut self, scope: Scope, streams: u32) -> Self {
+        match scope {
+            Scope::Node => self.streams(streams),
+            _ => {
+                self.lanes.each.insert(scope, streams.max(1));
+                self
+            }
+        }
+    }
+
+    /// Time, timers and chance, for a test that drives them. The system's by default.
+    ///
+    /// Deadlines, retries and the patience with steps that do not stop go by it. What a byte rate
+    /// waits for is always real time.
+    pub fn environment(mut self, environment: impl Environment) -> Self {
+        self.environment = Some(Shared(Arc::new(environment)));
         self
     }
 
@@ -122,7 +168,14 @@ impl EngineBuilder {
             }
         };
         let tokio = Handle::current();
-        let environment = TokioEnvironment::new(tokio.clone());
+        let limits = self.lanes.limits()?;
+        let (environment, time) = match self.environment {
+            Some(given) => (given.clone(), Time::given(given.0)),
+            None => {
+                let system = Shared(Arc::new(TokioEnvironment::new(tokio.clone())));
+                (system.clone(), Time::system(system.0))
+            }
+        };
         let store = Store::open(&state_dir.store())?;
         let journal = SqliteJournal::new(store.clone())?;
         let catalog = Catalog::new(store)?;
@@ -136,15 +189,17 @@ impl EngineBuilder {
             archive,
             epoch,
             rate,
-            environment: Arc::new(environment.clone()),
+            environment: Arc::clone(&environment.0),
             events: broadcast::Sender::new(EVENTS),
-            tokio,
+            tokio: tokio.clone(),
             runs: Mutex::default(),
             steps: Arc::default(),
+            jobs: Mutex::default(),
+            stuck: Mutex::default(),
         });
-        let limits = Limits::new().node("streams", self.streams).node("probes", PROBES);
         // Opened once the unfinished operations have their exclusions back.
-        let admission = Admission::recovering(limits, SystemClock::new());
+        let door = Door::new(limits, time);
+        let policies = Policies::default();
         let observer = Arc::clone(&services);
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
         let mut workloads = BTreeMap::new();
@@ -152,7 +207,9 @@ impl EngineBuilder {
             let opened = plugin.open()?;
             for workload in opened {
                 let name = workload.name().to_owned();
-                admission.register(&name, policy(&workload.manifest().throttle).compile()?)?;
+                let engine = services.catalog.engine_version(name.clone()).await?;
+                let declared = &workload.manifest().throttle;
+                policies.register(&door.admission, &name, declared, engine)?;
                 for machine in workload.machines(&services).await? {
                     runtime.register(machine, workload.origin())?;
                 }
@@ -165,7 +222,10 @@ impl EngineBuilder {
                 }
             }
         }
-        let inner = Inner::new(state_dir, services, runtime, admission, workloads);
+        let ticking = Ticking::begin(door.clone(), &tokio);
+        let lanes = self.lanes;
+        let parts = Parts { services, runtime, door, lanes, policies, ticking, workloads };
+        let inner = Inner::new(state_dir, parts);
         let engine = Engine::new(inner);
         recover::unfinished(&engine.inner).await?;
         Ok(engine)
@@ -186,6 +246,28 @@ impl fmt::Debug for EngineBuilder {
     }
 }
 
+/// An environment that several parts use.
+#[derive(Clone, Debug)]
+struct Shared(Arc<dyn Environment>);
+
+impl Environment for Shared {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(at)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.0.spawn(task);
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
 /// Tells subscribers, in the words of operations, what happens to runs.
 struct Observe(Arc<Services>);
 
@@ -199,7 +281,15 @@ impl fsm_core::Observer for Observe {
             RunEvent::AttemptFailed { attempt, fault } => {
                 Event::AttemptFailed { operation, attempt, fault }
             }
-            RunEvent::Paused(fault) => Event::Stuck { operation, why: fault.to_string() },
+            RunEvent::Paused(fault) => {
+                self.0.is_stuck(&operation, fault.to_string());
+                self.0.give_back(&scope.pass, "it waits for an operator");
+                return;
+            }
+            RunEvent::Resumed | RunEvent::CancelRequested(_) => {
+                self.0.goes_on(&operation);
+                return;
+            }
             // The operation's own end is told when it is durable, and its stand-still by its task.
             _ => return,
         });

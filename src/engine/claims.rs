@@ -2,81 +2,85 @@
 
 use fsm_core::Fault;
 use plugin_sdk::{Claim, RunPlan};
-use throttle::{Class, Permit, Policy, Request, Resource};
+use throttle::{Permit, Request, Resource};
 
 use super::handle::Inner;
-use crate::{Error, operation::OperationStatus};
+use crate::{
+    Error,
+    admission::DATA,
+    operation::{OperationStatus, Phase, Task},
+};
 
-/// The kind of work that a plan without claims does, and the only one that a manifest without
-/// rules knows: one at a time on each item.
-const DATA: &str = "data";
-
-/// The rules of a workload, as its manifest declares them.
-pub(super) fn policy(declared: &Policy) -> Policy {
-    match *declared == Policy::new() {
-        true => Policy::new().class(Class::new(DATA)),
-        false => declared.clone(),
-    }
-}
-
-/// Waits for everything that the plan claims.
+/// Waits for everything that the plan claims, or until the operation's deadline.
 pub(super) async fn acquire(
     inner: &Inner,
     status: &OperationStatus,
     plan: &RunPlan,
-    held: Option<&Permit>,
 ) -> Result<Permit, Error> {
-    let mut request = claims(status, plan, Part::Everything)?;
-    if let Some(held) = held {
-        // The exclusions are back already; what is asked for again are the streams.
-        request = claims(status, plan, Part::Capacity)?.lent_by(held);
+    let mut request = claims(inner, status, plan)?;
+    // Work that has begun is carried to its end, however late it is.
+    if let Some(deadline) = status.deadline.filter(|_| status.phase != Phase::Running) {
+        request = request.deadline(inner.door.moment(deadline));
     }
-    let waited = inner.services.environment.now().since(status.created_at);
-    Ok(inner.admission.acquire(request.already_waited(waited)).await?)
+    Ok(inner.door.acquire(request).await?)
 }
 
-/// Which of a plan's claims.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Everything,
-    Exclusions,
-    Capacity,
-}
-
-/// A plan's claims in the throttle's words.
+/// A plan's claims in the throttle's words, in the place of the operation's arrival.
 pub(super) fn claims(
+    inner: &Inner,
     status: &OperationStatus,
     plan: &RunPlan,
-    part: Part,
-) -> Result<Request, Fault> {
+) -> Result<Request, Error> {
     let item = status.task.item();
     let workload = item.workload();
     let mut request = Request::new(status.id.as_str());
     let mut streams = 0;
-    let excludes = |claim: &Claim| !matches!(claim, Claim::Streams { .. });
-    if part != Part::Capacity && !plan.claims.iter().any(excludes) {
-        request = request.exclusion(workload, Resource::item(item.as_str()), DATA);
-    }
+    let mut classes = Vec::new();
     for claim in &plan.claims {
         match claim {
             Claim::Streams { count } => streams += count,
-            _ if part == Part::Capacity => {}
             Claim::Item { class } => {
+                classes.push(class.as_str());
                 request = request.exclusion(workload, Resource::item(item.as_str()), class);
             }
             Claim::Instance { class } => {
+                classes.push(class.as_str());
                 let instance = format!("{workload}/{}", item.instance());
                 request = request.exclusion(workload, Resource::instance(instance), class);
             }
             _ => {
                 let message = "the plugin claims something that this agent does not know";
                 let fault = Fault::permanent("plugin.claim", message);
-                return Err(fault.advise("upgrade this agent, or use an older plugin"));
+                return Err(fault.advise("upgrade this agent, or use an older plugin").into());
             }
         }
     }
-    if part != Part::Exclusions {
-        request = request.capacity(Resource::node(), "streams", streams.max(1));
+    if classes.is_empty() {
+        classes.push(DATA);
+        request = request.exclusion(workload, Resource::item(item.as_str()), DATA);
     }
-    Ok(request)
+    let policy = inner.policies.of(workload).ok_or_else(|| inner.unknown_workload(item))?;
+    for claim in inner.lanes.claims(item, classes[0], &policy, streams.max(1)) {
+        request = request.claim(claim);
+    }
+    if let Some(priority) = status.priority {
+        request = request.priority(priority);
+    }
+    if let Some(key) = coalesce_key(status, plan) {
+        request = request.coalesce_key(key);
+    }
+    let waited = inner.services.environment.now().since(status.created_at);
+    Ok(request.already_waited(waited))
+}
+
+/// What makes two backups of an item one, where the policy says that one is enough: the same
+/// machine makes the same kind of point. Two restores never are.
+fn coalesce_key(status: &OperationStatus, plan: &RunPlan) -> Option<String> {
+    match &status.task {
+        Task::Backup { kind, even_if_unchanged, .. } => {
+            let forced = if *even_if_unchanged { " even if unchanged" } else { "" };
+            Some(format!("{} {kind}{forced}", plan.machine))
+        }
+        Task::Restore { .. } => None,
+    }
 }

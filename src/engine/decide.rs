@@ -34,10 +34,13 @@ pub(super) enum Skip {
 /// Has the workload decide.
 pub(super) async fn decide(inner: &Inner, status: &OperationStatus) -> Result<Decided, Error> {
     let workload = inner.workload(status.task.item())?;
-    let probe = Request::new(status.id.as_str())
+    let mut probe = Request::new(status.id.as_str())
         .capacity(Resource::node(), "probes", 1)
-        .priority(Priority::Normal);
-    let _permit = inner.admission.acquire(probe).await?;
+        .priority(status.priority.unwrap_or(Priority::Normal));
+    if let Some(deadline) = status.deadline {
+        probe = probe.deadline(inner.door.moment(deadline));
+    }
+    let _permit = inner.door.acquire(probe).await?;
     match &status.task {
         Task::Backup { item, kind, even_if_unchanged } => {
             let points = inner.points(item).await?.readable;

@@ -8,17 +8,20 @@ use futures::{
     pin_mut,
 };
 use plugin_sdk::{ItemId, OperationId, Sealed};
-use throttle::Permit;
 
 use super::{
     claims::acquire,
+    coalesce::{Admitted, admit, cancelled, give_up},
     decide::{Decided, alias, decide, queue},
     handle::{Engine, Enlisted, Entry, Inner, Stage},
+    recover::Left,
     requests::Operation,
+    tend::tend,
 };
 use crate::{
     Error, ErrorKind,
-    catalog::Accepted,
+    admission::Pass,
+    catalog::{Accepted, Planned, Terms},
     events::Event,
     operation::{BackupStats, OperationStatus, Outcome, Phase, Task},
     plugins::calls::Scope,
@@ -28,8 +31,8 @@ use crate::{
 pub(super) enum Origin {
     /// It was just accepted.
     New,
-    /// An earlier process left it; these are the exclusions that it held there.
-    Left(Option<Permit>),
+    /// An earlier process left it; this is what it has of what it held there.
+    Left(Option<Left>),
 }
 
 /// Writes an operation down and gives it its task; an operation that is known already is found.
@@ -37,6 +40,7 @@ pub(super) async fn submit(
     engine: &Engine,
     id: Option<OperationId>,
     task: Task,
+    terms: Terms,
 ) -> Result<Operation, Error> {
     let inner = &engine.inner;
     inner.check_open()?;
@@ -57,7 +61,7 @@ pub(super) async fn submit(
             Enlisted::First(entry) => {
                 // On a task of its own: whoever drops this future must not leave an operation
                 // behind that is accepted and has no task.
-                let accepting = accept(Arc::clone(inner), entry, id.clone(), task.clone());
+                let accepting = accept(Arc::clone(inner), entry, id.clone(), task.clone(), terms);
                 let accepted = inner.services.tokio.spawn(accepting).await;
                 break accepted.map_err(|error| {
                     Error::stopped("the operation was not accepted").caused_by(error)
@@ -93,9 +97,10 @@ async fn accept(
     entry: Entry,
     id: OperationId,
     task: Task,
+    terms: Terms,
 ) -> Result<OperationStatus, Error> {
     let now = inner.services.environment.now();
-    match inner.services.catalog.accept(id.clone(), task, now).await {
+    match inner.services.catalog.accept(id.clone(), task, terms, now).await {
         Ok((status, Accepted::New)) => {
             carry(&inner, entry, status.clone(), Origin::New);
             Ok(status)
@@ -130,7 +135,7 @@ pub(super) fn carry(inner: &Arc<Inner>, entry: Entry, status: OperationStatus, o
             Err(error) => {
                 let why = reasons(&error);
                 tracing::warn!(operation = %id, why, "the operation stands still");
-                inner.services.tell(Event::Stuck { operation: id, why });
+                inner.services.is_stuck(&id, why);
             }
         }
     });
@@ -178,7 +183,7 @@ async fn execute(
 }
 
 /// Why an operation did not come to a good end.
-enum Halt {
+pub(super) enum Halt {
     /// It ended, badly.
     Failed(Fault),
     /// It cannot go on in this process.
@@ -209,7 +214,7 @@ impl From<RuntimeError> for Halt {
 }
 
 /// What the journal says of a run that was cancelled.
-const CANCELLED: &str = "the operation was cancelled";
+pub(super) const CANCELLED: &str = "the operation was cancelled";
 
 /// Does the operation's work; `None` if it was cancelled before a run existed.
 async fn carry_out(
@@ -243,68 +248,111 @@ async fn carry_out(
     let planned = services.catalog.planned(id.clone()).await?.ok_or_else(|| {
         Halt::Failed(Fault::bug("operation.no_plan", format!("operation `{id}` has no plan")))
     })?;
-    let scope = Scope::new(run.clone(), id.clone(), item, planned.chain.iter().cloned());
+    let pass = match enter(inner, &mut status, &planned, &run, origin, cancel).await? {
+        Entered::Here(pass) => pass,
+        Entered::Followed(outcome) => return Ok(Some(outcome)),
+    };
+    tend(services, &pass);
+    let chain = planned.chain.iter().cloned();
+    let scope = Scope::new(run.clone(), id.clone(), item, chain, Arc::clone(&pass));
+    // It is forgotten when the run ends. A run that cannot end here keeps what it excludes.
     let scope = services.admit(scope);
-    let held = match origin {
-        Origin::New => None,
-        Origin::Left(held) => held,
-    };
-    let began = status.phase == Phase::Running;
-    let waiting = acquire(inner, &status, &planned.plan, held.as_ref());
-    let admitted = match began && held.is_none() {
+    let outcome = work(inner, &status, &run, planned.plan.reason, &scope, cancel).await;
+    if let Err(Halt::StandsStill(error)) = &outcome
+        && !inner.is_closed()
+    {
+        services.give_back(&pass, &error.to_string());
+    }
+    outcome
+}
+
+/// How an operation with a run came to what it needs.
+enum Entered {
+    Here(Arc<Pass>),
+    /// It needs nothing: another one has done its work.
+    Followed(Outcome),
+}
+
+/// Waits for what the operation needs. One that was at work before has its exclusions already.
+async fn enter(
+    inner: &Inner,
+    status: &mut OperationStatus,
+    planned: &Planned,
+    run: &RunId,
+    origin: Origin,
+    cancel: &Cancellation,
+) -> Result<Entered, Halt> {
+    let (id, door) = (status.id.clone(), inner.door.clone());
+    if let Origin::Left(Some(Left { pass, taking })) = origin {
+        // What a cancel leads to does not wait for capacity.
+        unless_cancelled(cancel, taking).await;
+        return Ok(Entered::Here(pass));
+    }
+    if status.phase == Phase::Running {
         // What a cancel leads to is work, too, and excludes others: it waits for that.
-        true => Some(waiting.await),
-        false => unless_cancelled(cancel, waiting).await,
-    };
-    let permit = match admitted {
-        Some(Ok(permit)) => Some(permit),
-        Some(Err(error)) if began => return Err(Halt::StandsStill(error)),
-        Some(Err(error)) => return Err(refused(inner, &run, error).await),
-        None if began => None,
-        None => {
-            let fault = Fault::new(Class::Cancelled, "cancelled", CANCELLED);
-            inner.runtime.revoke(&run, Ending::Cancelled, fault.clone()).await?;
-            services.forget(&run);
-            return Err(Halt::Failed(fault));
+        let permit = acquire(inner, status, &planned.plan).await.map_err(Halt::StandsStill)?;
+        return Ok(Entered::Here(Pass::new(id, door, permit)));
+    }
+    match admit(inner, status, planned, cancel).await {
+        // Whoever had the permit before may have given its capacity back.
+        Ok(Admitted::In(permit)) if permit.coalesced_into().is_some() => {
+            Ok(Entered::Here(Pass::away(id, door, permit)))
         }
-    };
-    let snapshot = inner.runtime.inspect(&run).await?;
+        Ok(Admitted::In(permit)) => Ok(Entered::Here(Pass::new(id, door, permit))),
+        Ok(Admitted::Followed(end)) => {
+            give_up(inner, run, status.follows.as_ref()).await?;
+            Ok(Entered::Followed(end?))
+        }
+        Ok(Admitted::Cancelled) => {
+            inner.runtime.revoke(run, Ending::Cancelled, cancelled()).await?;
+            Err(Halt::Failed(cancelled()))
+        }
+        Err(error) => Err(refused(inner, run, error).await),
+    }
+}
+
+/// Lets the run execute, and says what came of it.
+async fn work(
+    inner: &Inner,
+    status: &OperationStatus,
+    run: &RunId,
+    reason: Option<String>,
+    scope: &Scope,
+    cancel: &Cancellation,
+) -> Result<Option<Outcome>, Halt> {
+    let (services, id) = (&inner.services, &status.id);
+    let snapshot = inner.runtime.inspect(run).await?;
     let state = snapshot.map(|snapshot| snapshot.state).unwrap_or_default();
     let entered = Event::State { operation: id.clone(), state };
-    let handle = if permit.is_none() {
-        // Cancelled before it had its streams back: the graph says what follows.
-        inner.runtime.cancel(&run, CANCELLED).await?
-    } else if began {
-        services.tell(entered);
-        // Also a run that waits for an operator: starting the engine again lets it go on.
-        inner.runtime.resume(&run).await?
-    } else {
+    let handle = if status.phase != Phase::Running {
         let now = services.environment.now();
         services.catalog.advance(id.clone(), Phase::Running, None, None, now).await?;
         services.tell(Event::Phase { operation: id.clone(), phase: Phase::Running });
         services.tell(entered);
-        inner.runtime.launch(&run).await?
+        inner.runtime.launch(run).await?
+    } else if cancel.is_requested() {
+        // Its graph says what follows. What that undoes does not wait for capacity.
+        scope.pass.excuse();
+        inner.runtime.cancel(run, CANCELLED).await?
+    } else {
+        services.tell(entered);
+        // Also a run that waits for an operator: starting the engine again lets it go on.
+        inner.runtime.resume(run).await?
     };
     if unless_cancelled(cancel, handle.end()).await.is_none() {
-        inner.runtime.cancel(&run, CANCELLED).await?;
+        scope.pass.excuse();
+        inner.runtime.cancel(run, CANCELLED).await?;
     }
-    let outcome = finish(inner, &status, &run, planned.plan.reason, handle).await;
-    // A step that was given up and does not stop keeps what it excludes.
-    services.tokio.spawn(async move {
-        scope.idle().await;
-        drop((permit, held));
-    });
-    outcome
+    finish(inner, status, run, reason, handle).await
 }
 
 /// Ends a run that will never be admitted; nothing of it has run.
 async fn refused(inner: &Inner, run: &RunId, error: Error) -> Halt {
     let halt = Halt::from(error);
-    if let Halt::Failed(fault) = &halt {
-        if let Err(error) = inner.runtime.revoke(run, Ending::Failed, fault.clone()).await {
-            tracing::warn!(%run, %error, "a run that was refused stays in the journal");
-        }
-        inner.services.forget(run);
+    if let Halt::Failed(fault) = &halt
+        && let Err(error) = inner.runtime.revoke(run, Ending::Failed, fault.clone()).await
+    {
+        tracing::warn!(%run, %error, "a run that was refused stays in the journal");
     }
     halt
 }
@@ -392,7 +440,10 @@ pub(super) fn first_run(id: &OperationId) -> Result<RunId, Error> {
 }
 
 /// `work`, unless somebody cancels first.
-async fn unless_cancelled<T>(cancel: &Cancellation, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_cancelled<T>(
+    cancel: &Cancellation,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let cancelled = cancel.requested();
     pin_mut!(work, cancelled);
     // What was asked for before the work began comes first.

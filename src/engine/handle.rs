@@ -3,25 +3,32 @@
 use std::{
     collections::{BTreeMap, btree_map},
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
-use fsm_core::{Cancellation, Graph, Runtime, Timestamp};
+use fsm_core::{Cancellation, Fault, Graph, Runtime, Timestamp};
+use futures::future::{Either, select};
 use plugin_sdk::{Item, ItemId, OperationId, PointId, PointKind, PointMeta};
-use throttle::Admission;
+use throttle::Snapshot;
 use tokio::sync::watch;
 
 use super::{
     builder::EngineBuilder,
     coverage::covering,
+    recover::LostExclusion,
     requests::{BackupRequest, Operation, RestoreTo},
     state_dir::StateDir,
+    tend::PATIENCE,
+    waiting::annotate,
 };
 use crate::{
-    Error, convert,
+    Error, ErrorKind,
+    admission::{Door, Lanes, Policies, Ticking},
+    convert,
     events::Events,
-    operation::OperationStatus,
+    operation::{OperationStatus, Phase},
     plugins::{calls::Services, workload::Hosted},
 };
 
@@ -42,7 +49,9 @@ struct Last(Arc<Inner>);
 impl Drop for Last {
     fn drop(&mut self) {
         let inner = &self.0;
-        if inner.closed.swap(true, Ordering::SeqCst) || inner.live().is_empty() {
+        if inner.closed.swap(true, Ordering::SeqCst)
+            || (inner.live().is_empty() && inner.services.jobs().is_empty())
+        {
             return;
         }
         tracing::warn!("the engine was dropped while it worked; the next start goes on");
@@ -54,16 +63,28 @@ impl Drop for Last {
 pub(super) struct Inner {
     pub(super) services: Arc<Services>,
     pub(super) runtime: Runtime,
-    pub(super) admission: Admission,
+    pub(super) door: Door,
+    pub(super) lanes: Lanes,
+    pub(super) policies: Policies,
     pub(super) workloads: BTreeMap<String, Hosted>,
+    lost: Mutex<Vec<LostExclusion>>,
+    _ticking: Ticking,
     live: Mutex<BTreeMap<OperationId, Live>>,
     closed: AtomicBool,
     // Declared last, and so unlocked after the store is closed. `None` after a shutdown.
     state_dir: Mutex<Option<StateDir>>,
 }
 
-/// How long a stop waits for what was told to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// What an engine is put together from.
+pub(super) struct Parts {
+    pub(super) services: Arc<Services>,
+    pub(super) runtime: Runtime,
+    pub(super) door: Door,
+    pub(super) lanes: Lanes,
+    pub(super) policies: Policies,
+    pub(super) ticking: Ticking,
+    pub(super) workloads: BTreeMap<String, Hosted>,
+}
 
 /// An operation of this process that has not ended: its task is at work, or stands still.
 #[derive(Clone)]
@@ -113,6 +134,14 @@ pub enum Shutdown {
     Drained,
     /// These operations have not ended; the next start continues them.
     Resumable(Vec<OperationId>),
+    /// A plugin's step does not stop. The state directory stays locked until it does, or until this
+    /// process ends, and nobody else can begin where it is at work.
+    Stuck {
+        /// The operations that such a step belongs to.
+        at_work: Vec<OperationId>,
+        /// The operations that have not ended; the next start continues them.
+        resumable: Vec<OperationId>,
+    },
 }
 
 /// The recovery points of an item.
@@ -125,16 +154,28 @@ pub(super) struct Points {
 }
 
 impl Inner {
-    pub(super) fn new(
-        state_dir: StateDir,
-        services: Arc<Services>,
-        runtime: Runtime,
-        admission: Admission,
-        workloads: BTreeMap<String, Hosted>,
-    ) -> Self {
-        let (live, closed) = Default::default();
-        let state_dir = Mutex::new(Some(state_dir));
-        Inner { services, runtime, admission, workloads, live, closed, state_dir }
+    pub(super) fn new(state_dir: StateDir, parts: Parts) -> Self {
+        let Parts { services, runtime, door, lanes, policies, ticking, workloads } = parts;
+        let (lost, live, closed) = Default::default();
+        let (state_dir, _ticking) = (Mutex::new(Some(state_dir)), ticking);
+        Inner {
+            services,
+            runtime,
+            door,
+            lanes,
+            policies,
+            workloads,
+            lost,
+            _ticking,
+            live,
+            closed,
+            state_dir,
+        }
+    }
+
+    /// What could not be taken back at the start.
+    pub(super) fn lost(&self) -> MutexGuard<'_, Vec<LostExclusion>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, BTreeMap<OperationId, Live>> {
@@ -167,20 +208,32 @@ impl Inner {
         futures::future::join_all(live.into_iter().map(Live::gone)).await;
     }
 
-    /// Stops everything where it is, and lets another engine have the state directory.
-    async fn stop(&self) {
-        self.admission.close();
+    /// Stops everything where it is, and lets another engine have the state directory, if every
+    /// step stops.
+    async fn stop(self: &Arc<Self>) {
+        self.door.admission.close();
         self.runtime.stop().await;
-        let stopped = tokio::time::timeout(STOP_PATIENCE, async {
-            self.quiet().await;
+        let inner = Arc::clone(self);
+        // On a task of its own: a step that stops later frees the state directory then.
+        let freeing = self.services.tokio.spawn(async move {
+            inner.quiet().await;
             // A job that was given up goes on until it looks up.
-            drop(self.services.steps.write().await);
+            drop(inner.services.steps.write().await);
+            drop(inner.state_dir.lock().unwrap_or_else(PoisonError::into_inner).take());
         });
-        if stopped.await.is_err() {
+        if self.within(PATIENCE, freeing).await.is_none() {
             tracing::warn!("a step does not stop; the state directory stays locked meanwhile");
-            return;
         }
-        drop(self.state_dir.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// `work`, unless it takes longer than `patience`.
+    async fn within<T>(&self, patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let environment = &self.services.environment;
+        let (work, sleep) = (pin!(work), environment.sleep_until(environment.now() + patience));
+        match select(work, sleep).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(((), _)) => None,
+        }
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -191,11 +244,13 @@ impl Inner {
     }
 
     pub(super) fn workload(&self, item: &ItemId) -> Result<&Hosted, Error> {
-        self.workloads.get(item.workload()).ok_or_else(|| {
-            let message = format!("no plugin implements the workload `{}`", item.workload());
-            let advice = "start the engine with the plugin that does, or correct the item";
-            Error::request("workload.unknown", message, advice)
-        })
+        self.workloads.get(item.workload()).ok_or_else(|| self.unknown_workload(item))
+    }
+
+    pub(super) fn unknown_workload(&self, item: &ItemId) -> Error {
+        let message = format!("no plugin implements the workload `{}`", item.workload());
+        let advice = "start the engine with the plugin that does, or correct the item";
+        Error::request("workload.unknown", message, advice)
     }
 
     /// The points of `item`, from the archive; the catalog's copy is brought up to date.
@@ -231,7 +286,8 @@ impl Engine {
         EngineBuilder::new()
     }
 
-    /// Asks every plugin what there is to protect.
+    /// Asks every plugin what there is to protect. The rules of a workload follow the version of
+    /// its system that is found: of several, the oldest.
     ///
     /// # Errors
     ///
@@ -240,7 +296,10 @@ impl Engine {
         self.inner.check_open()?;
         let mut items = Vec::new();
         for workload in self.inner.workloads.values() {
-            items.extend(workload.discover().await?);
+            let found = workload.discover().await?;
+            let admission = &self.inner.door.admission;
+            self.inner.policies.discovered(admission, workload.name(), &found)?;
+            items.extend(found);
         }
         let now = self.inner.services.environment.now();
         self.inner.services.catalog.discovered(items.clone(), now).await?;
@@ -315,7 +374,45 @@ impl Engine {
     ///
     /// The store's error.
     pub async fn operations(&self) -> Result<Vec<OperationStatus>, Error> {
-        self.inner.services.catalog.operations().await
+        let mut statuses = self.inner.services.catalog.operations().await?;
+        annotate(&self.inner, &mut statuses);
+        Ok(statuses)
+    }
+
+    /// Who holds what at this moment, who waits, and for whom: as data, and in words when it is
+    /// displayed. Owners are operations, by their ids.
+    pub fn waiting(&self) -> Snapshot {
+        self.inner.door.admission.snapshot()
+    }
+
+    /// The operations that could not take back at the start of this engine what they had excluded
+    /// before.
+    pub fn lost_exclusions(&self) -> Vec<LostExclusion> {
+        self.inner.lost().clone()
+    }
+
+    /// Lets an operation go on that waits for an operator. Its next step begins once it has its
+    /// streams again. An operation that does not wait for an operator stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Request`] if there is no such operation; [`ErrorKind::Stopped`] if it goes on
+    /// only at the next start; else the store's error.
+    pub async fn resume(&self, id: &OperationId) -> Result<(), Error> {
+        self.inner.check_open()?;
+        let status = self.status(id).await?;
+        let Some(run) = status.run.filter(|_| status.phase == Phase::Running) else {
+            return Ok(());
+        };
+        let live = self.inner.live().get(id).cloned();
+        if live.is_none_or(|live| live.stage.has_changed().is_err()) {
+            let message = format!("operation `{id}` stands still in this process");
+            let fault = Fault::retryable("operation.stands_still", message);
+            let fault = fault.advise("mend the cause, then start the engine again");
+            return Err(Error::new(ErrorKind::Stopped, fault));
+        }
+        self.inner.runtime.resume(&run).await?;
+        Ok(())
     }
 
     /// Asks an operation to stop. The request is durable when this returns; what follows is the
@@ -349,24 +446,31 @@ impl Engine {
 
     /// Takes no new work, gives what runs up to `grace` to end, then stops it where it is. What
     /// was stopped continues at the next start, as after a crash. Another engine can have the
-    /// state directory when this returns, unless a plugin's step does not stop within ten seconds.
+    /// state directory when this returns, unless a plugin's step does not stop within ten seconds:
+    /// [`Shutdown::Stuck`].
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.inner.closed.store(true, Ordering::SeqCst);
-        let in_time = tokio::time::timeout(grace, self.inner.quiet()).await;
-        if in_time.is_err() {
+        if self.inner.within(grace, self.inner.quiet()).await.is_none() {
             tracing::info!("operations go on at the next start");
         }
         self.inner.stop().await;
-        let left: Vec<OperationId> = self.inner.live().keys().cloned().collect();
-        if left.is_empty() { Shutdown::Drained } else { Shutdown::Resumable(left) }
+        let resumable: Vec<OperationId> = self.inner.live().keys().cloned().collect();
+        let at_work: Vec<OperationId> = self.inner.services.jobs().keys().cloned().collect();
+        match (at_work.is_empty(), resumable.is_empty()) {
+            (false, _) => Shutdown::Stuck { at_work, resumable },
+            (true, false) => Shutdown::Resumable(resumable),
+            (true, true) => Shutdown::Drained,
+        }
     }
 
     pub(super) async fn status(&self, id: &OperationId) -> Result<OperationStatus, Error> {
         let status = self.inner.services.catalog.operation(id.clone()).await?;
-        status.ok_or_else(|| {
+        let mut status = status.ok_or_else(|| {
             let message = format!("there is no operation `{id}`");
             Error::request("operation.unknown", message, "list the operations and choose one")
-        })
+        })?;
+        annotate(&self.inner, std::slice::from_mut(&mut status));
+        Ok(status)
     }
 }
 

@@ -5,12 +5,14 @@
 //! key alone.
 //!
 //! **How.** Each operation has one task (`execute`): it has the workload `decide`, journals the
-//! decision together with the run's first record, waits for its `claims`, lets the run execute, and
-//! writes down what came of it. A start reads the unfinished operations and gives each its task
+//! decision together with the run's first record, waits for its `claims` (or finds that another
+//! operation does its work: `coalesce`), lets the run execute, and writes down what came of it.
+//! Another task, `tend`, gives what a run does not need to others meanwhile. A start reads the unfinished operations and gives each its task
 //! again.
 
 mod builder;
 mod claims;
+mod coalesce;
 mod coverage;
 mod decide;
 mod execute;
@@ -19,9 +21,12 @@ mod recover;
 mod requests;
 mod sleep;
 mod state_dir;
+mod tend;
+mod waiting;
 
 pub use self::{
     builder::EngineBuilder,
     handle::{Engine, Shutdown},
+    recover::LostExclusion,
     requests::{BackupRequest, Operation, RestoreTo},
 };

@@ -2,46 +2,118 @@
 
 use std::sync::Arc;
 
+use futures::future::{BoxFuture, FutureExt};
+use plugin_sdk::OperationId;
+use throttle::AcquireErrorKind;
+
 use super::{
-    claims::{Part, claims},
+    claims::claims,
     execute::{Origin, carry},
     handle::{Enlisted, Inner},
 };
-use crate::{Error, operation::Phase};
+use crate::{
+    Error,
+    admission::{Pass, Taken},
+    operation::{OperationStatus, Phase},
+};
+
+/// An operation that could not take back at a start what it had excluded before.
+///
+/// Somebody else has it, which cannot have been so while both worked: the rules have changed
+/// meanwhile, say. It waits for it again, and nothing of it runs before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostExclusion {
+    /// Which operation.
+    pub operation: OperationId,
+    /// Who has what it had.
+    pub held_by: Vec<OperationId>,
+    /// The whole of it in words.
+    pub why: String,
+}
+
+/// What an operation has of what it held before.
+pub(super) struct Left {
+    pub(super) pass: Arc<Pass>,
+    /// The wait for its capacity; in line already.
+    pub(super) taking: BoxFuture<'static, Taken>,
+}
 
 /// Gives every unfinished operation its task again.
 ///
 /// All exclusions are taken back before anything new is admitted. Two operations that cannot both
-/// have held theirs are reported, and the younger one waits like a new one.
+/// have held theirs are reported, and the younger one waits like a new one. For its capacity an
+/// operation queues at the place of its arrival, before anybody else can have that.
 pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
     let services = &inner.services;
     let mut left = Vec::new();
     for status in services.catalog.unfinished().await? {
-        let mut held = None;
-        if status.phase == Phase::Running
-            && let Some(planned) = services.catalog.planned(status.id.clone()).await?
-        {
-            let adopted = claims(&status, &planned.plan, Part::Exclusions)
-                .map_err(Error::from)
-                .and_then(|request| Ok(inner.admission.adopt(request)?));
-            match adopted {
-                Ok(permit) => held = Some(permit),
-                Err(error) => {
-                    tracing::warn!(operation = %status.id, %error, "exclusions are lost");
-                }
-            }
-        }
-        left.push((status, held));
+        let held = match status.phase {
+            Phase::Running => take_back(inner, &status).await?,
+            _ => None,
+        };
+        left.push((status, held.map(|permit| in_line(inner, permit))));
     }
-    inner.admission.open();
+    inner.door.admission.open();
+    // All of them are known before the first one looks for another.
+    let mut tasks = Vec::new();
     for (status, held) in left {
         tracing::info!(operation = %status.id, phase = %status.phase, "continuing");
         if let Enlisted::First(entry) = inner.enlist(&status.id)? {
             if status.cancel_at.is_some() {
                 entry.cancel.request();
             }
-            carry(inner, entry, status, Origin::Left(held));
+            tasks.push((entry, status, held));
         }
     }
+    for (entry, status, held) in tasks {
+        carry(inner, entry, status, Origin::Left(held));
+    }
     Ok(())
+}
+
+/// Puts an operation that has its exclusions back in line for its capacity.
+fn in_line(inner: &Inner, permit: throttle::Permit) -> Left {
+    let operation = OperationId::new(permit.owner());
+    let pass = Pass::away(operation, inner.door.clone(), permit);
+    let taken = Arc::clone(&pass);
+    let mut taking = async move { taken.take().await }.boxed();
+    // Nothing is granted before the opening; polled once, it is in line by then.
+    let taken = (&mut taking).now_or_never();
+    let taking = match taken {
+        Some(taken) => futures::future::ready(taken).boxed(),
+        None => taking,
+    };
+    Left { pass, taking }
+}
+
+/// What the operation excluded; `None` if it cannot have that.
+async fn take_back(
+    inner: &Inner,
+    status: &OperationStatus,
+) -> Result<Option<throttle::Permit>, Error> {
+    let Some(planned) = inner.services.catalog.planned(status.id.clone()).await? else {
+        return Ok(None);
+    };
+    let adopted = claims(inner, status, &planned.plan)
+        .and_then(|request| Ok(inner.door.admission.adopt_exclusions(request)?));
+    let error = match adopted {
+        Ok(permit) => return Ok(Some(permit)),
+        Err(error) => error,
+    };
+    tracing::warn!(operation = %status.id, %error, "exclusions are lost");
+    let kind = error.part::<throttle::AcquireError>().map(throttle::AcquireError::kind);
+    if let Some(AcquireErrorKind::Conflicting { conflicts }) = kind {
+        let holder = |conflict: &throttle::Conflict| OperationId::new(conflict.holder.as_str());
+        let what = |conflict: &throttle::Conflict| {
+            let throttle::Conflict { resource, class, holder, holder_class, .. } = conflict;
+            format!("{resource}: {holder} has it for {holder_class}, and it is wanted for {class}")
+        };
+        inner.lost().push(LostExclusion {
+            operation: status.id.clone(),
+            held_by: conflicts.iter().map(holder).collect(),
+            why: conflicts.iter().map(what).collect::<Vec<_>>().join("; "),
+        });
+    }
+    Ok(None)
 }

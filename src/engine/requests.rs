@@ -1,10 +1,15 @@
 //! What is asked of an engine, and the handle to what was asked.
 
+use std::time::Duration;
+
+use fsm_core::Timestamp;
 use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
+use throttle::Priority;
 
 use super::{execute, handle::Engine};
 use crate::{
     Error, ErrorKind,
+    catalog::Terms,
     operation::{OperationStatus, Outcome, Phase, Task},
 };
 
@@ -17,6 +22,7 @@ pub struct BackupRequest {
     item: ItemId,
     kind: PointKind,
     even_if_unchanged: bool,
+    terms: Terms,
 }
 
 /// A restore to ask for; nothing happens before [`submit`](RestoreTo::submit).
@@ -30,6 +36,7 @@ pub struct RestoreTo {
     target: Option<String>,
     overwrite: Overwrite,
     until: Option<Until>,
+    terms: Terms,
 }
 
 /// A handle to an operation. Dropping it changes nothing.
@@ -41,7 +48,8 @@ pub struct Operation {
 
 impl BackupRequest {
     pub(super) fn new(engine: Engine, item: ItemId, kind: PointKind) -> Self {
-        BackupRequest { engine, id: None, item, kind, even_if_unchanged: false }
+        let terms = Terms::default();
+        BackupRequest { engine, id: None, item, kind, even_if_unchanged: false, terms }
     }
 
     /// Names the operation: asking again under the same name finds it instead of doing it twice.
@@ -63,7 +71,32 @@ impl BackupRequest {
         self
     }
 
+    /// How urgent it is. The class of its work decides by default.
+    ///
+    /// A level is a head start of five minutes: it is examined as if it had been asked for that
+    /// much earlier.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.terms.priority = Some(priority);
+        self
+    }
+
+    /// When it gives up. An operation that still waits then ends as failed, with a retryable error
+    /// (`throttle.expired`) that names whom it waited for; one that has begun to work goes on. It
+    /// is kept with the operation, and holds over restarts. None by default.
+    pub fn deadline(mut self, deadline: Timestamp) -> Self {
+        self.terms.deadline = Some(deadline);
+        self
+    }
+
+    /// As [`deadline`](Self::deadline), so much later than now.
+    pub fn begin_within(self, patience: Duration) -> Self {
+        let now = self.engine.inner.services.environment.now();
+        self.deadline(now + patience)
+    }
+
     /// Asks for it. The operation is durable when this returns.
+    ///
+    /// Asked for again under the same id, the terms of the first time hold.
     ///
     /// # Errors
     ///
@@ -75,16 +108,17 @@ impl BackupRequest {
     /// The operation may be accepted, and is carried out then, although the future was dropped;
     /// asking again under the same name finds it.
     pub async fn submit(self) -> Result<Operation, Error> {
-        let BackupRequest { engine, id, item, kind, even_if_unchanged } = self;
+        let BackupRequest { engine, id, item, kind, even_if_unchanged, terms } = self;
         let task = Task::Backup { item, kind, even_if_unchanged };
-        execute::submit(&engine, id, task).await
+        execute::submit(&engine, id, task, terms).await
     }
 }
 
 impl RestoreTo {
     pub(super) fn new(engine: Engine, item: ItemId, point: PointId) -> Self {
         let (target, overwrite, until) = (None, Overwrite::Refuse, None);
-        RestoreTo { engine, id: None, item, point, target, overwrite, until }
+        let terms = Terms::default();
+        RestoreTo { engine, id: None, item, point, target, overwrite, until, terms }
     }
 
     /// Names the operation; see [`BackupRequest::id`].
@@ -113,6 +147,24 @@ impl RestoreTo {
         self
     }
 
+    /// How urgent it is; see [`BackupRequest::priority`].
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.terms.priority = Some(priority);
+        self
+    }
+
+    /// When it gives up waiting; see [`BackupRequest::deadline`].
+    pub fn deadline(mut self, deadline: Timestamp) -> Self {
+        self.terms.deadline = Some(deadline);
+        self
+    }
+
+    /// As [`deadline`](Self::deadline), so much later than now.
+    pub fn begin_within(self, patience: Duration) -> Self {
+        let now = self.engine.inner.services.environment.now();
+        self.deadline(now + patience)
+    }
+
     /// Asks for it. The operation is durable when this returns.
     ///
     /// # Errors
@@ -123,8 +175,9 @@ impl RestoreTo {
     ///
     /// As [`BackupRequest::submit`].
     pub async fn submit(self) -> Result<Operation, Error> {
-        let RestoreTo { engine, id, item, point, target, overwrite, until } = self;
-        execute::submit(&engine, id, Task::Restore { item, point, target, overwrite, until }).await
+        let RestoreTo { engine, id, item, point, target, overwrite, until, terms } = self;
+        let task = Task::Restore { item, point, target, overwrite, until };
+        execute::submit(&engine, id, task, terms).await
     }
 }
 
@@ -145,6 +198,15 @@ impl Operation {
     /// The store's error.
     pub async fn status(&self) -> Result<OperationStatus, Error> {
         self.engine.status(&self.id).await
+    }
+
+    /// Lets it go on if it waits for an operator; see [`Engine::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::resume`].
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.engine.resume(&self.id).await
     }
 
     /// Asks it to stop; see [`Engine::cancel`].

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, Rw
 use super::streams;
 use crate::{
     Error,
+    admission::{AtWork, Pass, Taken},
     catalog::{Catalog, FinishedStream, TakeRow},
     convert,
     events::Event,
@@ -41,6 +42,10 @@ pub(crate) struct Services {
     pub(crate) runs: Mutex<BTreeMap<RunId, Arc<Scope>>>,
     /// Held, for reading, by every step that may still be at work in a plugin.
     pub(crate) steps: Arc<RwLock<()>>,
+    /// The operations that such a step belongs to.
+    pub(crate) jobs: Mutex<BTreeMap<OperationId, usize>>,
+    /// What stands still in this process, and why.
+    pub(crate) stuck: Mutex<BTreeMap<OperationId, String>>,
 }
 
 /// What the steps of one run may touch.
@@ -51,6 +56,9 @@ pub(crate) struct Scope {
     pub(crate) item: ItemId,
     /// The points that may be read.
     pub(crate) chain: BTreeSet<PointId>,
+    /// What the operation holds. It goes with the last of those who may be at work for the run: a
+    /// step that was given up and does not stop keeps what it excludes.
+    pub(crate) pass: Arc<Pass>,
     takes: Mutex<BTreeMap<TakeId, OpenTake>>,
     /// One step at a time.
     turn: Arc<AsyncMutex<()>>,
@@ -70,9 +78,10 @@ impl Scope {
         operation: OperationId,
         item: ItemId,
         chain: impl IntoIterator<Item = PointId>,
+        pass: Arc<Pass>,
     ) -> Self {
         let chain = chain.into_iter().collect();
-        Scope { run, operation, item, chain, takes: Mutex::default(), turn: Arc::default() }
+        Scope { run, operation, item, chain, pass, takes: Mutex::default(), turn: Arc::default() }
     }
 
     /// Waits until no job of the run is at work in its plugin.
@@ -120,6 +129,53 @@ impl Services {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
     }
 
+    /// Waits until a step of `run` may begin: the job of the step before has ended, and what the
+    /// operation needs is there.
+    pub(super) async fn ready(&self, run: &RunId) {
+        // A step that belongs to no operation is refused when it begins.
+        let Ok(scope) = self.scope(run) else { return };
+        scope.idle().await;
+        let taken = scope.pass.take_unless_excused().await;
+        self.has_taken(&scope.operation, taken);
+    }
+
+    fn has_taken(&self, operation: &OperationId, taken: Taken) {
+        if taken == Taken::Again {
+            self.tell(Event::CapacityTaken { operation: operation.clone() });
+        }
+    }
+
+    /// Others may have the capacity of an operation that does not work.
+    pub(crate) fn give_back(&self, pass: &Pass, why: &str) {
+        if pass.give_back() {
+            self.has_given_back(pass.operation(), why);
+        }
+    }
+
+    pub(crate) fn has_given_back(&self, operation: &OperationId, why: &str) {
+        let (operation, why) = (operation.clone(), why.to_owned());
+        self.tell(Event::CapacityReturned { operation, why });
+    }
+
+    /// Notes that an operation stands still, and tells whoever listens.
+    pub(crate) fn is_stuck(&self, operation: &OperationId, why: String) {
+        self.stuck().insert(operation.clone(), why.clone());
+        self.tell(Event::Stuck { operation: operation.clone(), why });
+    }
+
+    /// Notes that an operation goes on, or has ended.
+    pub(crate) fn goes_on(&self, operation: &OperationId) {
+        self.stuck().remove(operation);
+    }
+
+    pub(crate) fn stuck(&self) -> MutexGuard<'_, BTreeMap<OperationId, String>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, BTreeMap<OperationId, usize>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells whoever listens.
     pub(crate) fn tell(&self, event: Event) {
         // Nobody may be listening.
@@ -164,12 +220,14 @@ impl Services {
         Ok(finished.iter().map(|stream| convert::receipt(&stream.receipt)).collect())
     }
 
-    fn stream_open(
+    async fn stream_open(
         self: &Arc<Self>,
         scope: &Arc<Scope>,
         ended: Cancellation,
         open: StreamOpen,
     ) -> Result<Object, Error> {
+        // Work that undoes something begins without capacity; streams need theirs all the same.
+        self.has_taken(&scope.operation, scope.pass.take().await);
         let writer = {
             let mut takes = scope.takes();
             let take = takes.get_mut(&open.take).ok_or_else(|| unknown_take(&open.take))?;
@@ -181,11 +239,16 @@ impl Services {
         Ok(streams::into_archive(services, scope, ended, open.take, writer))
     }
 
-    async fn source_open(&self, scope: &Scope, open: SourceOpen) -> Result<Object, Error> {
+    async fn source_open(
+        self: &Arc<Self>,
+        scope: &Scope,
+        open: SourceOpen,
+    ) -> Result<Object, Error> {
         if !scope.chain.contains(&open.point) {
             let message = format!("recovery point {} is not part of this restore", open.point);
             return Err(Fault::bug("source.foreign", message).into());
         }
+        self.has_taken(&scope.operation, scope.pass.take().await);
         let item = self.item(&scope.item).await?;
         // Damage in another point is no reason to refuse this one.
         let points = item.listing().await?.points;
@@ -195,7 +258,7 @@ impl Services {
             Error::from(Fault::new(fsm_core::Class::Chain, "point.missing", message))
         })?;
         let stream = item.read(entry).await?.stream(&open.stream)?;
-        Ok(streams::from_archive(self, stream))
+        Ok(streams::from_archive(self, &scope.operation, open.stream, stream))
     }
 
     async fn seal(&self, scope: &Scope, seal: SealCall) -> Result<PointId, Error> {
@@ -277,6 +340,7 @@ pub(super) struct StepCalls {
     port: Arc<dyn Port>,
     /// Requested once the job has ended: nobody reads or writes its streams any more.
     ended: Cancellation,
+    _job: AtWork,
     _turn: OwnedMutexGuard<()>,
     _step: OwnedRwLockReadGuard<()>,
 }
@@ -284,6 +348,13 @@ pub(super) struct StepCalls {
 impl Drop for StepCalls {
     fn drop(&mut self) {
         self.ended.request();
+        let mut jobs = self.services.jobs();
+        if let Some(count) = jobs.get_mut(&self.scope.operation) {
+            *count -= 1;
+            if *count == 0 {
+                jobs.remove(&self.scope.operation);
+            }
+        }
     }
 }
 
@@ -296,7 +367,9 @@ impl StepCalls {
     ) -> Self {
         let _turn = Arc::clone(&scope.turn).lock_owned().await;
         let _step = Arc::clone(&services.steps).read_owned().await;
-        StepCalls { services, scope, port, ended: Cancellation::new(), _turn, _step }
+        let _job = scope.pass.job();
+        *services.jobs().entry(scope.operation.clone()).or_default() += 1;
+        StepCalls { services, scope, port, ended: Cancellation::new(), _job, _turn, _step }
     }
 
     /// Serves `work` on the engine's own tasks: whoever waits for it is on a thread of the
@@ -357,7 +430,7 @@ impl HostCalls for StepCalls {
             call::STREAM_OPEN => {
                 let ended = self.ended.clone();
                 self.serve(&body, |services, scope, open| async move {
-                    services.stream_open(&scope, ended, open)
+                    services.stream_open(&scope, ended, open).await
                 })
             }
             call::SOURCE_OPEN => self.serve(&body, |services, scope, open| async move {

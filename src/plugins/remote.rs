@@ -1,8 +1,9 @@
-//! The machines of a workload, for the engine's runtime: whom each attempt at a step works for.
+//! The machines of a workload, for the engine's runtime: whom each attempt at a step works for, and
+//! when it may begin.
 
 use std::sync::Arc;
 
-use fsm_core::{Fault, Port, RunId};
+use fsm_core::{AnyMachine, Data, Fault, Graph, Outcome, Port, RunId, StepCall};
 use futures::future::BoxFuture;
 use plugin_sdk::host::{RemoteMachine, StepHost, StepHosts, machine_name};
 
@@ -17,11 +18,12 @@ impl Hosted {
     pub(crate) async fn machines(
         &self,
         services: &Arc<Services>,
-    ) -> Result<Vec<RemoteMachine>, Error> {
+    ) -> Result<Vec<impl AnyMachine + use<>>, Error> {
         let graphs = self.graphs().await?.into_iter();
         let machine = |graph| {
             let hosts: Arc<dyn StepHosts> = Arc::clone(services) as _;
-            RemoteMachine::new(self.name(), graph, self.instance().clone(), hosts)
+            let machine = RemoteMachine::new(self.name(), graph, self.instance().clone(), hosts);
+            Admitted { machine, services: Arc::clone(services) }
         };
         Ok(graphs.map(machine).collect())
     }
@@ -29,6 +31,41 @@ impl Hosted {
     /// The runtime's name of this workload's machine `machine`.
     pub(crate) fn machine_name(&self, machine: &str) -> String {
         machine_name(self.name(), machine)
+    }
+}
+
+/// A machine whose steps begin when their operation has what it needs.
+struct Admitted {
+    machine: RemoteMachine,
+    services: Arc<Services>,
+}
+
+impl AnyMachine for Admitted {
+    fn graph(&self) -> &Graph {
+        self.machine.graph()
+    }
+
+    fn ready<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, ()> {
+        Box::pin(self.services.ready(run))
+    }
+
+    fn step(&self, call: StepCall, port: Arc<dyn Port>) -> BoxFuture<'_, Outcome> {
+        // A run that belongs to no operation is refused when its step begins.
+        let at_work = self.services.scope(&call.run).map(|scope| scope.pass.step());
+        Box::pin(async move {
+            let outcome = self.machine.step(call, port).await;
+            drop(at_work);
+            outcome
+        })
+    }
+
+    fn migrate(
+        &self,
+        from: u32,
+        state: String,
+        data: Data,
+    ) -> BoxFuture<'_, Result<(String, Data), Fault>> {
+        self.machine.migrate(from, state, data)
     }
 }
 

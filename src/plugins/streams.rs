@@ -11,7 +11,7 @@ use bytes::Bytes;
 use fsm_core::{Cancellation, Fault};
 use futures::future::{BoxFuture, Either, select};
 use plugin_sdk::{
-    TakeId,
+    OperationId, TakeId,
     abi::{CallError, HostSource, Object, SinkHandle, SourceHandle},
     host::{BufferPool, ChannelSink, ChunkReceiver},
     message,
@@ -19,11 +19,33 @@ use plugin_sdk::{
 use throttle::ByteRate;
 
 use super::calls::{Scope, Services};
-use crate::{Error, catalog::FinishedStream, convert};
+use crate::{Error, catalog::FinishedStream, convert, events::Event};
 
 /// Two would do for the plugin and the archive to work at once; two more even out their pace.
 const BUFFERS: usize = 4;
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// A stream that is open, and says so.
+struct Announced {
+    services: Arc<Services>,
+    operation: OperationId,
+    stream: String,
+}
+
+impl Announced {
+    fn open(services: &Arc<Services>, operation: &OperationId, stream: String) -> Self {
+        let (services, operation) = (Arc::clone(services), operation.clone());
+        services.tell(Event::StreamOpened { operation: operation.clone(), stream: stream.clone() });
+        Announced { services, operation, stream }
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let (operation, stream) = (self.operation.clone(), std::mem::take(&mut self.stream));
+        self.services.tell(Event::StreamClosed { operation, stream });
+    }
+}
 
 /// A sink for the plugin; what it is sent goes to `writer`, until its step has `ended`.
 pub(super) fn into_archive(
@@ -35,6 +57,7 @@ pub(super) fn into_archive(
 ) -> Object {
     let (sink, mut chunks) = ChannelSink::new(BufferPool::new(BUFFERS, BUFFER_BYTES));
     let tokio = services.tokio.clone();
+    let announced = Announced::open(&services, &scope.operation, writer.name().to_owned());
     tokio.spawn(async move {
         let stored = {
             let storing = std::pin::pin!(store(&services, writer, &mut chunks));
@@ -51,6 +74,8 @@ pub(super) fn into_archive(
             scope.stream_finished(&take, FinishedStream { receipt, lent_chunks, foreign_chunks });
             Ok(message::encode(&given)?)
         });
+        // Closed before the plugin hears of it: what it does next may let others open theirs.
+        drop((announced, scope));
         match receipt {
             Ok(receipt) => chunks.complete(Ok(receipt)),
             Err(error) => chunks.fail(message::encode_fault(error.fault())),
@@ -85,8 +110,14 @@ async fn pace(rate: &ByteRate, bytes: &Bytes) {
 }
 
 /// A source for the plugin that reads `stream`.
-pub(super) fn from_archive(services: &Services, stream: StreamReader) -> Object {
+pub(super) fn from_archive(
+    services: &Arc<Services>,
+    operation: &OperationId,
+    name: String,
+    stream: StreamReader,
+) -> Object {
     Object::Source(SourceHandle::serve(ArchiveSource {
+        _announced: Announced::open(services, operation, name),
         stream,
         rate: services.rate.clone(),
         tokio: services.tokio.clone(),
@@ -94,6 +125,7 @@ pub(super) fn from_archive(services: &Services, stream: StreamReader) -> Object 
 }
 
 struct ArchiveSource {
+    _announced: Announced,
     stream: StreamReader,
     rate: ByteRate,
     tokio: tokio::runtime::Handle,

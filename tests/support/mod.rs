@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 pub mod full;
+pub mod lab;
+pub mod time;
 
 use std::{
     future::Future,

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use crate::acquire_error::AcquireError;
 use crate::core::{Claimed, Submitted};
 use crate::permit::Permit;
-use crate::request::Request;
 use crate::request_id::RequestId;
-use crate::shared::Shared;
 use crate::sync::Arc;
+use crate::ticket::Ticket;
 
-/// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire).
+/// The wait for a permit, from [`Admission::acquire`](crate::Admission::acquire) or
+/// [`Prepared::acquire`](crate::Prepared::acquire).
 ///
 /// The request takes its place in line when the future is polled for the first time. A
 /// future that was granted its permit holds it from then on, whether it is polled or not:
@@ -27,8 +27,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    shared: Arc<Shared>,
-    request: Request,
+    ticket: Arc<Ticket>,
     stage: Stage,
 }
 
@@ -40,12 +39,12 @@ enum Stage {
 }
 
 impl Acquire {
-    pub(crate) fn new(shared: Arc<Shared>, request: Request) -> Self {
-        Self { shared, request, stage: Stage::New }
+    pub(crate) fn new(ticket: Arc<Ticket>) -> Self {
+        Self { ticket, stage: Stage::New }
     }
 
     fn permit(&self, member: RequestId, claimed: Claimed) -> Permit {
-        Permit::new(Arc::clone(&self.shared), member, claimed, &self.request)
+        Permit::new(Arc::clone(&self.ticket), member, claimed)
     }
 }
 
@@ -58,20 +57,22 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = context.waker().clone();
         let outcome = match self.stage {
-            Stage::New => match self.shared.enqueue(&self.request, waker) {
+            Stage::New => match self.ticket.shared.enqueue(&self.ticket, waker) {
                 Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);
-                    tracing::debug!(%id, owner = self.request.owner(), "request waits");
+                    tracing::debug!(%id, owner = self.ticket.request.owner(), "request waits");
                     return Poll::Pending;
                 }
                 Err(error) => Err(error),
             },
-            Stage::Queued(id) => match self.shared.poll(id, self.request.owner(), waker) {
-                Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
-                Poll::Ready(Err(error)) => Err(error),
-                Poll::Pending => return Poll::Pending,
-            },
+            Stage::Queued(id) => {
+                match self.ticket.shared.poll(id, self.ticket.request.owner(), waker) {
+                    Poll::Ready(Ok(claimed)) => Ok(self.permit(id, claimed)),
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             Stage::Done => panic!("the wait for a permit was polled after it was over"),
         };
         self.stage = Stage::Done;
@@ -85,7 +86,7 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         if let Stage::Queued(id) = self.stage {
-            self.shared.abandon(id);
+            self.ticket.shared.abandon(id);
         }
     }
 }

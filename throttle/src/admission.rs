@@ -3,18 +3,20 @@
 use crate::acquire::Acquire;
 use crate::acquire_error::AcquireError;
 use crate::clock::{Clock, Instant};
-use crate::core::{Adopted, Claimed, Opening, Patience, Submitted};
+use crate::core::{Adopted, Opening, Patience, Submitted};
 use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::permit::Permit;
 use crate::policy::{CompiledPolicy, PolicyError};
+use crate::prepared::Prepared;
 use crate::request::Request;
 use crate::request_id::RequestId;
 use crate::resource::Resource;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
+use crate::ticket::Ticket;
 
 /// The door that every operation goes through before it works.
 ///
@@ -70,12 +72,12 @@ impl Admission {
     /// What the rules reject beside what was adopted is rejected now. Calling it again does
     /// nothing.
     pub fn open(&self) {
-        self.shared.apply(|core, _| core.open());
+        self.shared.apply(|core| core.open());
     }
 
     /// Whether requests are granted; see [`recovering`](Self::recovering).
     pub fn is_open(&self) -> bool {
-        self.shared.apply(|core, _| core.is_open())
+        self.shared.apply(|core| core.is_open())
     }
 
     /// Makes the classes of a workload known, with their rules and limits.
@@ -88,7 +90,7 @@ impl Admission {
     /// [`AlreadyRegistered`](crate::PolicyErrorKind::AlreadyRegistered) if the workload
     /// has a policy; the old one stays.
     pub fn register(&self, workload: &str, policy: CompiledPolicy) -> Result<(), PolicyError> {
-        self.shared.apply(|core, _| core.register(workload, policy))
+        self.shared.apply(|core| core.register(workload, policy))
     }
 
     /// Replaces the policy of a workload, at once.
@@ -103,7 +105,7 @@ impl Admission {
     /// [`NotRegistered`](crate::PolicyErrorKind::NotRegistered) if the workload has no
     /// policy yet.
     pub fn replace(&self, workload: &str, policy: CompiledPolicy) -> Result<(), PolicyError> {
-        self.shared.apply(|core, _| core.replace(workload, policy))
+        self.shared.apply(|core| core.replace(workload, policy))
     }
 
     /// Waits until every claim of the request can be granted and takes them together.
@@ -126,7 +128,7 @@ impl Admission {
     ///
     /// Dropping the future gives up the place in line and takes nothing.
     pub fn acquire(&self, request: Request) -> Acquire {
-        Acquire::new(Arc::clone(&self.shared), request)
+        Acquire::new(Ticket::once(Arc::clone(&self.shared), request))
     }
 
     /// Takes every claim of the request now, or none.
@@ -140,10 +142,26 @@ impl Admission {
     /// [`WouldWait`](crate::AcquireErrorKind::WouldWait), or
     /// [`Coalesced`](crate::AcquireErrorKind::Coalesced), instead of waiting.
     pub fn try_acquire(&self, request: Request) -> Result<Permit, AcquireError> {
-        match self.shared.apply(|core, now| core.submit(&request, Patience::Refuse, now))? {
-            Submitted::Granted(id) => Ok(self.permit(id, &request)),
+        match self
+            .shared
+            .apply_now(|core, now| core.submit(&request, None, Patience::Refuse, now))?
+        {
+            Submitted::Granted(id) => Ok(self.permit(id, request)),
             Submitted::Queued(_) => unreachable!("a request without patience is not queued"),
         }
+    }
+
+    /// Looks the names of a request up, so that it can be handed in many times.
+    ///
+    /// Nothing is asked for yet: see [`Prepared::acquire`] and [`Prepared::try_acquire`].
+    ///
+    /// # Errors
+    ///
+    /// What [`acquire`](Self::acquire) would say whatever others do: the request is
+    /// malformed, names something unknown or asks for more than there can ever be, or the
+    /// admission is closed.
+    pub fn prepare(&self, request: Request) -> Result<Prepared, AcquireError> {
+        Prepared::new(&self.shared, request)
     }
 
     /// Takes back what an operation held before a restart.
@@ -159,8 +177,9 @@ impl Admission {
     /// hold what is asked for; then nothing is taken. Otherwise as
     /// [`acquire`](Self::acquire), but it is never rejected, coalesced or unsatisfiable.
     pub fn adopt(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Everything, now))?;
-        Ok(self.permit(id, &request))
+        let id =
+            self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Everything, now))?;
+        Ok(self.permit(id, request))
     }
 
     /// Takes the exclusions back that an operation held before a restart, and leaves its
@@ -173,12 +192,13 @@ impl Admission {
     ///
     /// As [`adopt`](Self::adopt).
     pub fn adopt_exclusions(&self, request: Request) -> Result<Permit, AcquireError> {
-        let id = self.shared.apply(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
-        Ok(self.permit(id, &request))
+        let id =
+            self.shared.apply_now(|core, now| core.adopt(&request, Adopted::Exclusions, now))?;
+        Ok(self.permit(id, request))
     }
 
-    fn permit(&self, id: RequestId, request: &Request) -> Permit {
-        Permit::new(Arc::clone(&self.shared), id, Claimed::at_once(id), request)
+    fn permit(&self, id: RequestId, request: Request) -> Permit {
+        Permit::at_once(Ticket::once(Arc::clone(&self.shared), request), id)
     }
 
     /// Gives a permit back that nobody gives back, such as one that was leaked.
@@ -186,7 +206,7 @@ impl Admission {
     /// False if there is no such permit. Whoever still has it works without one from then
     /// on: this is for an operator who knows that nobody does.
     pub fn force_release(&self, id: RequestId) -> bool {
-        let is_released = self.shared.apply(|core, _| core.force_release(id));
+        let is_released = self.shared.apply(|core| core.force_release(id));
         if is_released {
             tracing::warn!(%id, "permit released by force");
         }
@@ -199,22 +219,22 @@ impl Admission {
     /// limit until enough was given back. A request that waits for more units than there
     /// are now runs alone. 0 is a pause.
     pub fn set_capacity(&self, resource: &Resource, limit: &str, capacity: u32) {
-        self.shared.apply(|core, _| core.set_capacity(resource, limit, capacity));
+        self.shared.apply(|core| core.set_capacity(resource, limit, capacity));
     }
 
     /// Who holds what, who waits, and for what each of them truly waits.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.apply(|core, now| core.snapshot(now))
+        self.shared.apply_now(|core, now| core.snapshot(now))
     }
 
     /// How many units of a limit are held at this moment.
     pub fn used(&self, resource: &Resource, limit: &str) -> u64 {
-        self.shared.apply(|core, _| core.used(resource, limit))
+        self.shared.apply(|core| core.used(resource, limit))
     }
 
     /// What was counted since the admission was made.
     pub fn metrics(&self) -> Metrics {
-        self.shared.apply(|core, _| core.metrics())
+        self.shared.apply(|core| core.metrics())
     }
 
     /// Does what is due: requests expire whose deadline has come, and permits return that
@@ -226,19 +246,19 @@ impl Admission {
     /// that is granted later may make the next time earlier, so ask
     /// [`next_tick`](Self::next_tick) again after a while.
     pub fn tick(&self) -> Option<Instant> {
-        self.shared.apply(|core, now| core.tick(now))
+        self.shared.apply_now(|core, now| core.tick(now))
     }
 
     /// When [`tick`](Self::tick) has something to do; `None` if nothing is due at any time.
     pub fn next_tick(&self) -> Option<Instant> {
-        self.shared.apply(|core, _| core.next_tick())
+        self.shared.apply(|core| core.next_tick())
     }
 
     /// Ends the admission: whoever waits, and whoever asks later, is refused.
     ///
     /// Permits stay valid and are given back as ever. There is no way back.
     pub fn close(&self) {
-        self.shared.apply(|core, _| core.close());
+        self.shared.apply(|core| core.close());
     }
 
     /// Waits until nobody holds a permit; [close](Self::close) it first.
@@ -257,6 +277,6 @@ impl Admission {
 
     /// Whether the admission was closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.apply(|core, _| core.is_closed())
+        self.shared.apply(|core| core.is_closed())
     }
 }

@@ -91,6 +91,7 @@ mod manual_clock;
 mod metrics;
 mod permit;
 mod policy;
+mod prepared;
 mod priority;
 mod rate;
 mod reacquire;
@@ -100,6 +101,8 @@ mod resource;
 mod shared;
 mod snapshot;
 mod sync;
+mod ticket;
+mod waiting;
 mod wakers;
 
 pub use acquire::Acquire;
@@ -118,6 +121,7 @@ pub use permit::Permit;
 pub use policy::{
     Class, CompiledPolicy, Conditional, EngineVersion, Policy, PolicyError, PolicyErrorKind, Rule,
 };
+pub use prepared::Prepared;
 pub use priority::Priority;
 pub use rate::{AcquireBytes, ByteRate, Rate, Sleep, Sleeping};
 pub use reacquire::Reacquire;

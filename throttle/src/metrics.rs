@@ -102,6 +102,15 @@ pub struct Histogram<B> {
     bounds: std::marker::PhantomData<B>,
 }
 
+impl Counts {
+    /// Counts a grant without a wait.
+    pub(crate) fn granted_at_once(&mut self) {
+        self.granted += 1;
+        self.waits_ms.record(0);
+        self.overtakes.record(0);
+    }
+}
+
 impl<B: Bounds> Histogram<B> {
     pub(crate) fn record(&mut self, value: u64) {
         let bucket = B::BOUNDS.iter().position(|&bound| value <= bound);

@@ -1,11 +1,12 @@
 //! What an operation holds while it works.
 
-use crate::core::Claimed;
+use crate::core::{Claimed, Joined};
 use crate::reacquire::Reacquire;
-use crate::request::{Claim, Request};
+use crate::request::Claim;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
 use crate::sync::Arc;
+use crate::ticket::Ticket;
 
 /// What an operation holds while it works; everything returns when it is dropped.
 ///
@@ -14,37 +15,42 @@ use crate::sync::Arc;
 #[derive(Debug)]
 #[must_use = "the claims are given back as soon as the permit is dropped"]
 pub struct Permit {
-    shared: Arc<Shared>,
+    ticket: Arc<Ticket>,
     /// The share of the permit that belongs to this request.
     member: RequestId,
+    /// Whose permit it is, unless it is that of the request itself.
+    shared_with: Option<Box<Whole>>,
+}
+
+/// A permit that several requests share.
+#[derive(Debug)]
+struct Whole {
     id: RequestId,
-    coalesced_into: Option<std::sync::Arc<str>>,
-    owner: String,
-    root: String,
+    joined: Joined,
 }
 
 impl Permit {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        member: RequestId,
-        claimed: Claimed,
-        request: &Request,
-    ) -> Self {
-        let Claimed { id, coalesced_into, root } = claimed;
-        let owner = request.owner().to_owned();
-        let root = root.map_or_else(|| request.root().to_owned(), |root| root.to_string());
-        tracing::debug!(%id, owner, root, "permit granted");
-        Self { shared, member, id, coalesced_into, owner, root }
+    pub(crate) fn new(ticket: Arc<Ticket>, member: RequestId, claimed: Claimed) -> Self {
+        let Claimed { id, joined } = claimed;
+        let shared_with = joined.map(|joined| Box::new(Whole { id, joined }));
+        let permit = Self { ticket, member, shared_with };
+        tracing::debug!(%id, owner = permit.owner(), root = permit.root(), "permit granted");
+        permit
+    }
+
+    /// A permit that was granted without a wait.
+    pub(crate) fn at_once(ticket: Arc<Ticket>, id: RequestId) -> Self {
+        Self::new(ticket, id, Claimed::at_once(id))
     }
 
     /// The identity of the permit, as a [`Snapshot`](crate::Snapshot) shows it.
     pub fn id(&self) -> RequestId {
-        self.id
+        self.shared_with.as_ref().map_or(self.member, |whole| whole.id)
     }
 
     /// Who asked for the permit.
     pub fn owner(&self) -> &str {
-        &self.owner
+        self.ticket.request.owner()
     }
 
     /// The owner that does the work, if this permit is shared with an equal request whose
@@ -54,12 +60,15 @@ impl Permit {
     /// keeps the result safe until it has looked at it. Who comes later than that gets
     /// [`Coalesced`](crate::AcquireErrorKind::Coalesced) with the same owner.
     pub fn coalesced_into(&self) -> Option<&str> {
-        self.coalesced_into.as_deref()
+        self.shared_with.as_ref()?.joined.coalesced_into.as_deref()
     }
 
-    /// The operation that the permit is part of; see [`Request::lent_by`].
+    /// The operation that the permit is part of; see [`Request::lent_by`](crate::Request::lent_by).
     pub fn root(&self) -> &str {
-        &self.root
+        match &self.shared_with {
+            Some(whole) => &whole.joined.root,
+            None => self.ticket.request.root(),
+        }
     }
 
     /// Gives all capacity back and keeps the exclusions.
@@ -68,8 +77,8 @@ impl Permit {
     /// work has left half done. Calling it again does nothing. To go on,
     /// [acquire it again](Self::reacquire).
     pub fn release_capacity(&self) {
-        self.shared.apply(|core, _| core.release_capacity(self.id));
-        tracing::debug!(owner = self.owner, "capacity given back");
+        self.shared().apply(|core| core.release_capacity(self.id()));
+        tracing::debug!(owner = self.owner(), "capacity given back");
     }
 
     /// Gives some of its claims back and keeps the others.
@@ -78,8 +87,8 @@ impl Permit {
     /// Capacity can be [acquired again](Self::reacquire); an exclusion cannot: whoever
     /// waits for one while holding another may wait for ever.
     pub fn downgrade(&self, returned: &[Claim]) {
-        self.shared.apply(|core, _| core.downgrade(self.id, returned));
-        tracing::debug!(owner = self.owner, "claims given back");
+        self.shared().apply(|core| core.downgrade(self.id(), returned));
+        tracing::debug!(owner = self.owner(), "claims given back");
     }
 
     /// Waits for the capacity that was given back and takes all of it together.
@@ -100,13 +109,13 @@ impl Permit {
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+        &self.ticket.shared
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.shared.apply(|core, _| core.release(self.member));
-        tracing::debug!(id = %self.id, owner = self.owner, "permit given back");
+        self.shared().apply(|core| core.release(self.member));
+        tracing::debug!(id = %self.id(), owner = self.owner(), "permit given back");
     }
 }

@@ -35,7 +35,7 @@ impl<'permit> Reacquire<'permit> {
 
     fn merge(&self, part: RequestId) -> Result<(), AcquireError> {
         let whole = self.permit.id();
-        let is_whole = self.permit.shared().apply(|core, _| core.merge(part, whole));
+        let is_whole = self.permit.shared().apply(|core| core.merge(part, whole));
         match is_whole {
             true => Ok(()),
             false => Err(AcquireError::new(self.permit.owner(), AcquireErrorKind::Released)),

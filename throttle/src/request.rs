@@ -1,5 +1,6 @@
 //! What an operation asks for: a set of claims, granted together or not at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ pub struct Request {
     pub(crate) priority: Option<Priority>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) waited: Duration,
-    pub(crate) coalesce_key: Option<String>,
+    pub(crate) coalesce_key: Option<Arc<str>>,
 }
 
 impl Request {
@@ -168,7 +169,7 @@ impl Request {
     /// from [`Permit::coalesced_into`](crate::Permit::coalesced_into) whom to follow. Equal
     /// requests ask for the same claims; a request that is part of an operation has no equal.
     pub fn coalesce_key(mut self, key: impl Into<String>) -> Self {
-        self.coalesce_key = Some(key.into());
+        self.coalesce_key = Some(key.into().into());
         self
     }
 

@@ -12,9 +12,10 @@ use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::{Clock, Instant};
 use crate::core::{Action, Claimed, Core, Opening, Patience, Submitted};
 use crate::limits::Limits;
-use crate::request::Request;
 use crate::request_id::RequestId;
 use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::ticket::Ticket;
+use crate::waiting::{Waiting, Waits};
 use crate::wakers::Wakers;
 
 pub(crate) struct Shared {
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
 
 struct State {
     core: Core,
-    waiting: BTreeMap<RequestId, Waiting>,
+    waiting: Waits,
     /// Who waits until nobody holds a permit.
     draining: BTreeMap<DrainId, Waker>,
     next_drain: u64,
@@ -34,30 +35,30 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DrainId(u64);
 
-/// What a future that waits will find when it is polled.
-enum Waiting {
-    Parked(Waker),
-    Settled(Result<(), AcquireError>),
-    /// It was granted and did not look in time. Its request is in no line until it does.
-    Revoked,
-}
-
 impl Shared {
     pub(crate) fn new(limits: Limits, clock: impl Clock, opening: Opening) -> Arc<Self> {
         let state = State {
             core: Core::new(limits, opening),
-            waiting: BTreeMap::new(),
+            waiting: Waits::default(),
             draining: BTreeMap::new(),
             next_drain: 0,
         };
         Arc::new(Self { clock: Box::new(clock), state: Mutex::new(state) })
     }
 
-    /// Gives one event to the core and does what follows from it.
-    pub(crate) fn apply<T>(&self, event: impl FnOnce(&mut Core, Instant) -> T) -> T {
+    /// Gives one event that happens now to the core and does what follows from it.
+    pub(crate) fn apply_now<T>(&self, event: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let now = self.clock.now();
+        self.apply(|core| event(core, now))
+    }
+
+    /// Gives one event to the core and does what follows from it.
+    pub(crate) fn apply<T>(&self, event: impl FnOnce(&mut Core) -> T) -> T {
         let mut state = self.lock();
-        let outcome = event(&mut state.core, now);
+        let outcome = event(&mut state.core);
+        if state.is_quiet() {
+            return outcome;
+        }
         let after = state.carry_out();
         if cfg!(mutant = "wakers_are_called_under_the_lock") {
             after.carry_on();
@@ -69,13 +70,9 @@ impl Shared {
     }
 
     /// Hands a request in. If it has to wait, `waker` is called once that is over.
-    pub(crate) fn enqueue(
-        &self,
-        request: &Request,
-        waker: Waker,
-    ) -> Result<Submitted, AcquireError> {
+    pub(crate) fn enqueue(&self, ticket: &Ticket, waker: Waker) -> Result<Submitted, AcquireError> {
         let submit = |core: &mut Core, now| {
-            let submitted = core.submit(request, Patience::Wait, now)?;
+            let submitted = core.submit(&ticket.request, ticket.prepared, Patience::Wait, now)?;
             Ok(Some(submitted))
         };
         Ok(self.wait_for(waker, submit)?.expect("a request is granted or queued"))
@@ -106,6 +103,11 @@ impl Shared {
         if let Ok(Some(Submitted::Queued(id))) = outcome {
             state.waiting.insert(id, Waiting::Parked(waker));
         }
+        if state.is_quiet() {
+            // The waker, if it was not kept, is dropped after the lock.
+            drop(state);
+            return outcome;
+        }
         let after = state.carry_out();
         drop(state);
         after.carry_on();
@@ -120,17 +122,19 @@ impl Shared {
         waker: Waker,
     ) -> Poll<Result<Claimed, AcquireError>> {
         let mut state = self.lock();
-        let replaced = state.waiting.insert(id, Waiting::Parked(waker));
-        match replaced {
-            Some(Waiting::Settled(outcome)) => {
-                let unused = state.waiting.remove(&id);
+        let Some(waiting) = state.waiting.get_mut(id) else {
+            unreachable!("a future is remembered until it was ready");
+        };
+        match std::mem::replace(waiting, Waiting::Parked(waker)) {
+            Waiting::Settled(outcome) => {
+                let unused = state.waiting.remove(id);
                 let claimed = state.core.claim(id);
                 drop(state);
                 drop(unused);
                 let released = || AcquireError::new(owner, AcquireErrorKind::Released);
                 Poll::Ready(outcome.and_then(|()| claimed.ok_or_else(released)))
             }
-            Some(Waiting::Revoked) => {
+            Waiting::Revoked => {
                 // If it is granted at once the new waker is called.
                 state.core.rejoin(id);
                 let after = state.carry_out();
@@ -138,12 +142,12 @@ impl Shared {
                 after.carry_on();
                 Poll::Pending
             }
-            replaced => {
+            Waiting::Parked(replaced) => {
+                let mut replaced = replaced;
                 if cfg!(mutant = "the_first_waker_is_kept")
-                    && let Some(first) = replaced
+                    && let Some(Waiting::Parked(waker)) = state.waiting.get_mut(id)
                 {
-                    state.waiting.insert(id, first);
-                    return Poll::Pending;
+                    std::mem::swap(&mut replaced, waker);
                 }
                 drop(state);
                 drop(replaced);
@@ -155,7 +159,7 @@ impl Shared {
     /// Gives a request up, whether it waits, was granted unnoticed, or failed.
     pub(crate) fn abandon(&self, id: RequestId) {
         let mut state = self.lock();
-        let unused = state.waiting.remove(&id);
+        let unused = state.waiting.remove(id);
         state.core.cancel(id);
         if !cfg!(mutant = "a_dropped_grant_leaks") {
             state.core.release(id);
@@ -213,10 +217,16 @@ impl Aftermath {
 }
 
 impl State {
+    /// Whether nobody has to be told anything, as after most events.
+    fn is_quiet(&self) -> bool {
+        !self.core.has_actions() && self.draining.is_empty()
+    }
+
     /// Notes the outcome for every future whose wait is over and returns whom to wake.
     fn carry_out(&mut self) -> Aftermath {
         let (mut woken, mut revoked) = (Wakers::default(), Vec::new());
-        for action in self.core.take_actions() {
+        let Self { core, waiting, .. } = self;
+        for action in core.take_actions() {
             let (id, now) = match action {
                 Action::Grant(id) => (id, Waiting::Settled(Ok(()))),
                 Action::Fail(id, error) => (id, Waiting::Settled(Err(error))),
@@ -225,11 +235,11 @@ impl State {
                     (id, Waiting::Revoked)
                 }
             };
-            if let Some(Waiting::Parked(waker)) = self.waiting.insert(id, now) {
+            if let Some(Waiting::Parked(waker)) = waiting.insert(id, now) {
                 woken.call(waker);
             }
         }
-        if self.core.is_drained() {
+        if self.core.is_drained() && !self.draining.is_empty() {
             for waker in std::mem::take(&mut self.draining).into_values() {
                 woken.call(waker);
             }

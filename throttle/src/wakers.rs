@@ -3,11 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 /// Wakers that come out of something locked. They are foreign code, which may use what is locked:
 /// a waker that is woken may, and so may a task that goes with its last waker.
 #[derive(Debug, Default)]
 pub(crate) struct Wakers {
-    called: Vec<Waker>,
+    called: SmallVec<[Waker; 2]>,
     let_go: Vec<Waker>,
 }
 

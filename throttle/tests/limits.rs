@@ -107,7 +107,7 @@ fn an_unrelated_wait_for_a_database_pins_nothing() {
     let _restore = admission.try_acquire(sql("restore", "restore", "a")).unwrap();
     let log = sql("log", "log", "a").capacity(Resource::node(), "streams", 2);
     let mut log = queue(&admission, log);
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         let _one = admission.try_acquire(streams("one", 1)).unwrap();
         drop(admission.try_acquire(streams("two", 1)).unwrap());
     }

@@ -4,7 +4,8 @@
 mod support;
 
 use throttle::{
-    Admission, Class, Limits, ManualClock, Policy, PolicyErrorKind, Request, Resource, Rule, Scope,
+    Admission, Class, Conditional, Limits, ManualClock, Policy, PolicyErrorKind, Request, Resource,
+    Rule, Scope,
 };
 
 /// The classes `a`, `b` and `c`.
@@ -163,4 +164,20 @@ fn four_kinds_of_lock_are_four_classes() {
             assert_eq!(starts(&policy, running, asked), !is_excluded, "{running}>{asked}");
         }
     }
+}
+
+#[test]
+fn a_compiled_policy_tells_what_it_calls_a_class_and_what_it_bounds() {
+    let old = Conditional::new().limit(Scope::Instance, "streams", 1);
+    let policy = Policy::new()
+        .class(Class::new("data").alias("full"))
+        .limit(Scope::Item, "streams", 2)
+        .when("engine<9", old);
+    let new = policy.compile_for(&"16".parse().unwrap()).unwrap();
+    assert_eq!((new.proper_name("full"), new.proper_name("data")), (Some("data"), Some("data")));
+    assert_eq!(new.proper_name("log"), None);
+    assert!(new.bounds(Scope::Item, "streams") && !new.bounds(Scope::Item, "streams.log"));
+    assert!(!new.bounds(Scope::Instance, "streams"));
+    let old = policy.compile_for(&"8".parse().unwrap()).unwrap();
+    assert!(old.bounds(Scope::Instance, "streams"));
 }

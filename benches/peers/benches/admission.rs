@@ -1,7 +1,8 @@
 //! What waiting your turn costs: throttle beside semaphores.
 //!
 //! A semaphore counts one number and knows nobody by name. throttle is asked for one claim,
-//! which is what a semaphore does, and for four at once. The tables have the best of many
+//! which is what a semaphore does, and for four at once: with a request that was prepared, as
+//! a semaphore is made beforehand, and with one that is made of text each time. The tables have the best of many
 //! short rounds in which everybody has a turn: whatever else the machine does only adds.
 
 use std::future::Future;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use futures_intrusive::sync::SharedSemaphore;
-use throttle::{Admission, Class, Limits, ManualClock, Policy, Request, Resource};
+use throttle::{Admission, Class, Clock, Limits, Policy, Request, Resource, SystemClock};
 
 const ROUNDS: usize = 40;
 const PAIRS: u32 = 500;
@@ -21,21 +22,33 @@ const WAITERS: u32 = 10_000;
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
     let rounds = if is_test { 1 } else { ROUNDS };
-    let uncontended: [Contender; 6] = [
+    let uncontended: [Contender; 10] = [
         ("tokio", Box::new(tokio_uncontended)),
         ("async-lock", Box::new(async_lock_uncontended)),
         ("futures-intrusive, fair", Box::new(intrusive_uncontended)),
-        ("throttle, 1 claim", Box::new(|| throttle_uncontended(1, 1))),
-        ("throttle, 4 claims", Box::new(|| throttle_uncontended(4, 1))),
-        ("throttle, 4 claims, 20 others at work", Box::new(|| throttle_uncontended(4, 21))),
+        ("throttle, 1 claim", Box::new(|| throttle_prepared(1, 1, Still))),
+        ("throttle, 4 claims", Box::new(|| throttle_prepared(4, 1, Still))),
+        ("throttle, 4 claims, 20 others at work", Box::new(|| throttle_prepared(4, 21, Still))),
+        (
+            "throttle, 1 claim, the system's clock",
+            Box::new(|| throttle_prepared(1, 1, SystemClock::new())),
+        ),
+        (
+            "throttle, 4 claims, the system's clock",
+            Box::new(|| throttle_prepared(4, 1, SystemClock::new())),
+        ),
+        ("throttle, 1 claim, from text", Box::new(|| throttle_from_text(1))),
+        ("throttle, 4 claims, from text", Box::new(|| throttle_from_text(4))),
     ];
     print("taken and given back, nobody waits", &uncontended, rounds);
-    let drained: [Contender; 5] = [
+    let drained: [Contender; 7] = [
         ("tokio", Box::new(tokio_drained)),
         ("async-lock", Box::new(async_lock_drained)),
         ("futures-intrusive, fair", Box::new(intrusive_drained)),
-        ("throttle, 1 claim", Box::new(|| throttle_drained(1))),
-        ("throttle, 4 claims", Box::new(|| throttle_drained(4))),
+        ("throttle, 1 claim", Box::new(|| throttle_drained(1, Asking::Prepared))),
+        ("throttle, 4 claims", Box::new(|| throttle_drained(4, Asking::Prepared))),
+        ("throttle, 1 claim, from text", Box::new(|| throttle_drained(1, Asking::FromText))),
+        ("throttle, 4 claims, from text", Box::new(|| throttle_drained(4, Asking::FromText))),
     ];
     print("a line of 10,000, drained, each", &drained, rounds);
 }
@@ -131,13 +144,22 @@ fn intrusive_drained() -> f64 {
     drain(first, |_| semaphore.acquire(1))
 }
 
-fn admission(streams: u32) -> Admission {
+/// A clock that costs nothing. A semaphore reads none, so this compares like with like.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> throttle::Instant {
+        throttle::Instant::ORIGIN
+    }
+}
+
+fn admission(streams: u32, clock: impl Clock) -> Admission {
     let limits = Limits::new().node("streams", streams).workload("w", "streams", streams).resource(
         Resource::instance("w/i"),
         "streams",
         streams,
     );
-    let admission = Admission::new(limits, ManualClock::new());
+    let admission = Admission::new(limits, clock);
     let policy = Policy::new().class(Class::new("data")).compile().expect("the policy is sound");
     admission.register("w", policy).expect("it is the only policy");
     admission
@@ -155,24 +177,54 @@ fn request(claims: u32, number: u32, database: &str) -> Request {
     }
 }
 
-/// The request is ready beforehand, and copied: whoever asks has its names anyway.
-fn throttle_uncontended(claims: u32, streams: u32) -> f64 {
-    let admission = admission(streams);
+/// What somebody does who asks for the same again and again: the names are looked up once,
+/// as a semaphore is looked up once.
+fn throttle_prepared(claims: u32, streams: u32, clock: impl Clock) -> f64 {
+    let admission = admission(streams, clock);
     let others: Vec<_> = (1..streams)
         .map(|number| admission.try_acquire(request(claims, number, &format!("w/i/{number}"))))
         .collect();
-    let ready = request(claims, 0, "w/i/sales");
-    let each_ns = time(PAIRS, || {
-        for _ in 0..PAIRS {
-            drop(black_box(admission.try_acquire(ready.clone()).expect("nobody has it")));
-        }
-    });
+    let ready = admission.prepare(request(claims, 0, "w/i/sales")).expect("every name is known");
+    let each_ns = time_pairs(|| drop(black_box(ready.try_acquire().expect("nobody has it"))));
     drop(others);
     each_ns
 }
 
-fn throttle_drained(claims: u32) -> f64 {
-    let admission = admission(1);
-    let first = admission.try_acquire(request(claims, WAITERS, "w/i/sales"));
-    drain(first, |number| admission.acquire(request(claims, number, "w/i/sales")))
+/// What somebody does who asks once: the request is made of text each time.
+fn throttle_from_text(claims: u32) -> f64 {
+    let admission = admission(1, Still);
+    time_pairs(|| {
+        let request = request(claims, 0, "w/i/sales");
+        drop(black_box(admission.try_acquire(request).expect("nobody has it")));
+    })
+}
+
+fn time_pairs(pair: impl Fn()) -> f64 {
+    time(PAIRS, || (0..PAIRS).for_each(|_| pair()))
+}
+
+/// Whether the names of those in line were looked up beforehand.
+#[derive(Clone, Copy)]
+enum Asking {
+    Prepared,
+    FromText,
+}
+
+fn throttle_drained(claims: u32, asking: Asking) -> f64 {
+    let admission = admission(1, Still);
+    let prepared = |number| {
+        let request = request(claims, number, "w/i/sales");
+        admission.prepare(request).expect("every name is known")
+    };
+    // Who holds a permit does not wait for another one, so everybody has a name of its own.
+    let first = prepared(WAITERS).try_acquire();
+    match asking {
+        Asking::Prepared => {
+            let ready: Vec<_> = (0..WAITERS).map(prepared).collect();
+            drain(first, |number| ready[number as usize].acquire())
+        }
+        Asking::FromText => {
+            drain(first, |number| admission.acquire(request(claims, number, "w/i/sales")))
+        }
+    }
 }

@@ -76,6 +76,24 @@ impl Drive {
         outcome
     }
 
+    /// Waits until the host is ready for a step of the run. False if something was asked of the
+    /// run, or its deadline came: what is next for it is decided anew.
+    pub(super) async fn may_begin(&mut self) -> Result<bool, Halt> {
+        let (machine, run) = (Arc::clone(&self.registered.machine), self.snapshot.run.clone());
+        let environment = Arc::clone(&self.inner.environment);
+        let command = {
+            let timer = sleep(&*environment, self.snapshot.carried.deadline);
+            pin_mut!(timer);
+            match select(machine.ready(&run), select(self.inbox.next(), timer)).await {
+                Either::Left(((), _)) => return Ok(true),
+                Either::Right((Either::Left((command, _)), _)) => command,
+                Either::Right((Either::Right(((), _)), _)) => return Ok(false),
+            }
+        };
+        self.serve(command).await?;
+        Ok(false)
+    }
+
     fn step_call(&self, kind: StepKind) -> StepCall {
         let snapshot = &self.snapshot;
         StepCall {

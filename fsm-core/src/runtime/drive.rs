@@ -108,7 +108,9 @@ impl Drive {
                     self.failed(StepKind::Run, state, state_timeout()).await?;
                 }
                 Due::Call => {
-                    if matches!(self.cue.next, Next::Run) && !self.enter_lane().await? {
+                    if matches!(self.cue.next, Next::Run)
+                        && !(self.enter_lane().await? && self.may_begin().await?)
+                    {
                         continue;
                     }
                     self.snapshot.wake_at = None;

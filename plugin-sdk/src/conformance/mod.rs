@@ -27,6 +27,7 @@
 
 mod archive;
 mod bench;
+mod commands;
 mod desk;
 mod fixture;
 mod floor;
@@ -41,6 +42,7 @@ mod watch_log;
 mod watched;
 
 pub use archive::{MemoryArchive, StoredPoint};
+pub use commands::CommandFixture;
 pub use fixture::{Fixture, FixtureError};
 pub use kit::Kit;
 pub use report::{Check, Grade, Group, Report, Verdict};

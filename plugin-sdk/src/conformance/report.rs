@@ -1,6 +1,6 @@
 //! What the kit found, as a table and as JSON.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,15 @@ impl Group {
             Group::Fuzz => "fuzz",
             Group::Hygiene => "hygiene",
         }
+    }
+}
+
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Group::ALL.into_iter().find(|group| group.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is no group"))
     }
 }
 

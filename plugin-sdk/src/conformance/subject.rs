@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use crate::{
@@ -35,6 +36,18 @@ impl Mode {
         match self {
             Mode::Linked => "linked",
             Mode::InProcess => "in-process",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "linked" => Ok(Mode::Linked),
+            "in-process" => Ok(Mode::InProcess),
+            other => Err(format!("`{other}` is no mode")),
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(crate) struct Files {
     workload: &'static str,
     directory: PathBuf,
+    secret: &'static str,
 }
 
 const SECRET: &str = "hunter2-CANARY";
@@ -25,7 +26,13 @@ impl Files {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let (process, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(format!("mercury-kit-{process}-{next}"));
-        Files { workload, directory }
+        Files { workload, directory, secret: SECRET }
+    }
+
+    /// The same, with another text that nobody must see.
+    pub(crate) fn with_secret(mut self, secret: &'static str) -> Self {
+        self.secret = secret;
+        self
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -59,7 +66,7 @@ impl Fixture for Files {
     }
 
     fn secrets(&self) -> Vec<String> {
-        vec![SECRET.to_owned()]
+        vec![self.secret.to_owned()]
     }
 
     fn seed(&mut self) -> Result<(), FixtureError> {

@@ -1,9 +1,8 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
-use std::sync::Arc;
-
-use super::members::{Member, Members};
-use super::request_state::{Holder, Need, Place, Waiter};
+use super::request_state::{Need, Needs, Place, Record, Site};
+use super::requests::Entry;
+use super::rulebook::LimitKey;
 use super::table::Slot;
 use super::{Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -14,7 +13,7 @@ use crate::request_id::RequestId;
 impl Core {
     /// The capacity of a permit is given back; its exclusions stay.
     pub(crate) fn release_capacity(&mut self, id: RequestId) {
-        let Some(holder) = self.holders.get(&id) else { return };
+        let Some(holder) = self.requests.holder(id) else { return };
         let returned: Vec<_> =
             holder.needs.iter().copied().filter(|need| need.capacity().is_some()).collect();
         self.give_up(id, &returned);
@@ -33,7 +32,7 @@ impl Core {
                     }
                 }
                 Claim::Capacity { resource, limit, units } => {
-                    if let Some(site) = self.limits.find(&(resource.clone(), limit.clone())) {
+                    if let Some(site) = self.limits.find(&LimitKey(resource, limit)) {
                         returned.push(Need::Capacity { site, units: *units });
                     }
                 }
@@ -43,7 +42,7 @@ impl Core {
     }
 
     fn give_up(&mut self, id: RequestId, returned: &[Need]) {
-        let Some(mut holder) = self.holders.remove(&id) else { return };
+        let Some(mut holder) = self.requests.take_holder(id) else { return };
         let had_exclusions = holder.has_exclusions();
         let mut forgotten = Vec::new();
         for &need in returned {
@@ -56,7 +55,7 @@ impl Core {
                     let Some(held) = held else { continue };
                     forgotten.push(holder.needs.remove(held));
                     self.exclusions.get_mut(site).release(class, id);
-                    self.gained.insert(need.site());
+                    self.gain(need.site());
                 }
                 Need::Capacity { site, units } => {
                     let Some(index) = capacity_at(&holder.needs, site) else { continue };
@@ -82,9 +81,9 @@ impl Core {
             }
         }
         if had_exclusions && !holder.has_exclusions() {
-            self.stop_holding(&holder.party.root);
+            self.stop_holding(holder.party.root);
         }
-        self.holders.insert(id, holder);
+        self.requests.insert(id, Entry::Holder(holder));
         self.settle();
         self.forget(&forgotten);
     }
@@ -101,63 +100,54 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let Some(holder) = self.holders.get(&id) else {
+        let Some(holder) = self.requests.holder(id) else {
             return Err(refused(AcquireErrorKind::Released));
         };
         if holder.given_up.is_empty() {
             return Ok(None);
         }
-        let (party, needs) = (holder.party.clone(), holder.given_up.clone());
+        let (party, needs) = (holder.party, holder.given_up.clone());
         let (due, rank) = (holder.place.due, holder.place.rank);
-        for (site, _) in needs.iter().filter_map(|need| need.capacity()) {
-            self.limits.refer_again(site);
-        }
-        let id = self.take_id();
-        let place = Place { due, rank, id };
-        let member = Member { owner: Arc::clone(&party.owner), deadline: None, is_claimed: false };
-        let waiter = Waiter {
-            party,
-            needs,
-            place,
-            since: self.now,
-            members: Members::from([(id, member)]),
-            coalesce_key: None,
-            witness: 0,
-            overtakes: 0,
-            is_reserving: false,
-        };
-        Ok(Some(self.start_or_enter(waiter)))
+        self.refer_again(&needs);
+        self.refer_again_to_party(party);
+        let mut record = self.blank_record();
+        (record.party, record.needs) = (party, needs);
+        record.place = Place { due, rank, id: self.requests.next_id() };
+        record.since = self.now;
+        self.add_first_member(&mut record);
+        Ok(Some(self.start_or_enter(record)))
     }
 
     /// A granted request for what a permit gave up becomes part of that permit.
     pub(crate) fn merge(&mut self, part: RequestId, whole: RequestId) -> bool {
-        let wanted = self.holders.get(&whole).is_some_and(|whole| !whole.given_up.is_empty());
+        let wanted = self.requests.holder(whole).is_some_and(|whole| !whole.given_up.is_empty());
         if !wanted {
             self.release(part);
             return false;
         }
-        let (Some(part_holder), Some(mut holder)) =
-            (self.take_out(part), self.holders.remove(&whole))
+        let (Some(mut part_holder), Some(mut holder)) =
+            (self.take_out(part), self.requests.take_holder(whole))
         else {
             return false;
         };
-        let mut forgotten = part_holder.needs;
+        let mut forgotten = std::mem::take(&mut part_holder.needs);
         for (site, _) in forgotten.iter().filter_map(|need| need.capacity()) {
             self.limits.get_mut(site).hand_over(part, whole);
         }
-        holder.loans.extend(part_holder.loans);
+        holder.loans.append(&mut part_holder.loans);
+        self.retire(part_holder);
         for need in std::mem::take(&mut holder.given_up) {
             if add(&mut holder.needs, need) {
                 forgotten.push(need);
             }
         }
-        self.holders.insert(whole, holder);
+        self.requests.insert(whole, Entry::Holder(holder));
         self.forget(&forgotten);
         true
     }
 
     /// Takes the units that the lender can spare for `need`.
-    pub(super) fn borrow(&mut self, holder: &mut Holder, site: Slot, units: u32) {
+    pub(super) fn borrow(&mut self, holder: &mut Record, site: Slot, units: u32) {
         let Some(lender) = holder.party.lender else { return };
         let lent = self.limits.get_mut(site).take_from(lender, units);
         if lent > 0 {
@@ -170,17 +160,20 @@ impl Core {
     pub(super) fn return_units(
         &mut self,
         id: RequestId,
-        holder: &mut Holder,
+        holder: &mut Record,
         site: Slot,
         units: u32,
     ) {
-        let mut returned = self.limits.get_mut(site).take_from(id, units);
-        self.limits.get_mut(site).drop_empty(id);
+        let mut returned = self.limits.get_mut(site).take_back(id, units);
+        self.gain(Site::Limit(site));
+        if holder.loans.is_empty() {
+            return;
+        }
         for loan in holder.loans.iter_mut().filter(|(at, _)| *at == site) {
             let repaid = loan.1.min(returned);
             loan.1 -= repaid;
             returned -= repaid;
-            let lender = holder.party.lender.and_then(|id| Some((id, self.holders.get(&id)?)));
+            let lender = holder.party.lender.and_then(|id| Some((id, self.requests.holder(id)?)));
             if let Some((lender, lending)) = lender {
                 let nominal = lending.needs.iter().filter_map(|need| need.capacity());
                 let nominal = nominal.filter(|&(at, _)| at == site).map(|(_, units)| units).sum();
@@ -188,7 +181,6 @@ impl Core {
             }
         }
         holder.loans.retain(|&(_, units)| units > 0);
-        self.gained.insert(Need::Capacity { site, units }.site());
     }
 }
 
@@ -197,7 +189,7 @@ fn capacity_at(needs: &[Need], site: Slot) -> Option<usize> {
 }
 
 /// Adds a capacity to `needs`; true if there was one at the same limit already.
-fn add(needs: &mut Vec<Need>, need: Need) -> bool {
+fn add(needs: &mut Needs, need: Need) -> bool {
     let Some((site, more)) = need.capacity() else { return false };
     match capacity_at(needs, site) {
         Some(index) => {

@@ -6,17 +6,56 @@ use std::time::Duration;
 
 use super::Core;
 use super::request_state::Need;
-use super::rulebook::ClassRef;
+use super::rulebook::{ClassRef, LimitKey};
 use crate::metrics::{Counts, Metrics, Subject};
 use crate::resource::{Resource, Scope};
 
-/// The counters. A class is kept by number, so that counting makes no names.
+/// The counters. Classes and limits are kept by number, so that counting looks up no names.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    classes: BTreeMap<(Scope, ClassRef), Counts>,
-    limits: BTreeMap<Scope, BTreeMap<String, Counts>>,
+    /// For each workload and each of its classes, by scope.
+    classes: Vec<Vec<[Counts; SCOPES]>>,
+    limits: Vec<Counts>,
+    limit_names: BTreeMap<Scope, BTreeMap<String, CounterIndex>>,
     /// Counted where nothing is changed.
     evaluations: Cell<u64>,
+}
+
+/// Every scope, at the index that counters are kept by.
+const SCOPES_IN_ORDER: [Scope; SCOPES] =
+    [Scope::Custom, Scope::Item, Scope::Instance, Scope::Workload, Scope::Node];
+
+/// How many scopes there are.
+const SCOPES: usize = Scope::Node as usize + 1;
+
+/// The number of the counters of a limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CounterIndex(usize);
+
+impl Counters {
+    /// The counters of the limits of this name of all resources of `scope`.
+    pub(super) fn of_limit(&mut self, scope: Scope, limit: &str) -> CounterIndex {
+        let names = self.limit_names.entry(scope).or_default();
+        if let Some(&index) = names.get(limit) {
+            return index;
+        }
+        let index = CounterIndex(self.limits.len());
+        names.insert(limit.to_owned(), index);
+        self.limits.push(Counts::default());
+        index
+    }
+
+    fn of_class(&mut self, scope: Scope, class: ClassRef) -> &mut Counts {
+        let (workload, class) = class.indices();
+        if self.classes.len() <= workload {
+            self.classes.resize_with(workload + 1, Vec::new);
+        }
+        let classes = &mut self.classes[workload];
+        if classes.len() <= class {
+            classes.resize_with(class + 1, Default::default);
+        }
+        &mut classes[class][scope as usize]
+    }
 }
 
 impl Core {
@@ -26,15 +65,11 @@ impl Core {
             match need {
                 Need::Exclusion { site, class } => {
                     let scope = self.exclusions.get(site).scope;
-                    count(self.counters.classes.entry((scope, class)).or_default());
+                    count(self.counters.of_class(scope, class));
                 }
                 Need::Capacity { site, .. } => {
-                    let (resource, limit) = self.limits.name(site);
-                    let limits = self.counters.limits.entry(resource.scope()).or_default();
-                    match limits.get_mut(limit) {
-                        Some(counts) => count(counts),
-                        None => count(limits.entry(limit.clone()).or_default()),
-                    }
+                    let CounterIndex(index) = self.limits.get(site).counter;
+                    count(&mut self.counters.limits[index]);
                 }
             }
         }
@@ -57,22 +92,33 @@ impl Core {
     }
 
     pub(crate) fn used(&self, resource: &Resource, limit: &str) -> u64 {
-        let slot = self.limits.find(&(resource.clone(), limit.to_owned()));
+        let slot = self.limits.find(&LimitKey(resource, limit));
         slot.map_or(0, |slot| self.limits.get(slot).used)
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
         let mut metrics =
             Metrics { evaluations: self.counters.evaluations.get(), ..Metrics::default() };
-        for (&(scope, class), counts) in &self.counters.classes {
-            let (workload, class) = self.rules.class_name(class);
-            let (workload, class) = (workload.to_owned(), class.to_owned());
-            metrics.counts.insert(Subject::Class { scope, workload, class }, counts.clone());
+        for (workload, classes) in self.counters.classes.iter().enumerate() {
+            for (class, scopes) in classes.iter().enumerate() {
+                let class = ClassRef::from_indices(workload, class);
+                let counted = SCOPES_IN_ORDER.into_iter().zip(scopes);
+                for (scope, counts) in counted.filter(|(_, counts)| **counts != Counts::default()) {
+                    let (workload, class) = self.rules.class_name(class);
+                    let (workload, class) = (workload.to_owned(), class.to_owned());
+                    metrics
+                        .counts
+                        .insert(Subject::Class { scope, workload, class }, counts.clone());
+                }
+            }
         }
-        for (&scope, limits) in &self.counters.limits {
-            for (limit, counts) in limits {
-                let limit = limit.clone();
-                metrics.counts.insert(Subject::Limit { scope, limit }, counts.clone());
+        for (&scope, limits) in &self.counters.limit_names {
+            for (limit, &CounterIndex(index)) in limits {
+                let counts = &self.counters.limits[index];
+                if *counts != Counts::default() {
+                    let limit = limit.clone();
+                    metrics.counts.insert(Subject::Limit { scope, limit }, counts.clone());
+                }
             }
         }
         for ((resource, limit), site) in self.limits.iter() {

@@ -1,11 +1,10 @@
 //! What there is to see: holders, waiters, and what they truly wait for.
 
-use std::sync::Arc;
-
 use super::Core;
 use super::members::Members;
-use super::request_state::{Absence, Need, Waiter};
+use super::request_state::{Absence, Need, Record};
 use super::rulebook::ClassRef;
+use super::table::Slot;
 use crate::acquire_error::Conflict;
 use crate::clock::Instant;
 use crate::request::Claim;
@@ -16,32 +15,34 @@ use crate::snapshot::{Blocker, Holding, LimitUse, Relation, Snapshot, Standing, 
 impl Core {
     pub(crate) fn snapshot(&mut self, now: Instant) -> Snapshot {
         self.advance(now);
-        let in_line = self.waiters.values().map(|waiter| (waiter, None));
-        let absent = self.absentees.values().map(|absent| (&absent.waiter, Some(absent.reason)));
+        let in_line = self.requests.waiters().into_iter().map(|waiter| (waiter, None));
+        let absent = self.requests.absentees().into_iter();
+        let absent = absent.map(|absent| (&*absent.waiter, Some(absent.reason)));
         let mut waiters: Vec<_> = in_line.chain(absent).collect();
         waiters.sort_by_key(|(waiter, _)| waiter.place);
         Snapshot {
             holders: self
-                .holders
-                .values()
+                .requests
+                .holders()
+                .into_iter()
                 .map(|holder| Holding {
                     id: holder.place.id,
-                    owner: holder.party.owner.to_string(),
-                    root: holder.party.root.to_string(),
+                    owner: self.party_name(holder.party.owner).to_string(),
+                    root: self.party_name(holder.party.root).to_string(),
                     claims: holder.needs.iter().map(|&need| self.claim_of(need)).collect(),
                     age: self.now.since(holder.since),
                     is_claimed: holder.unclaimed.is_none(),
-                    shared_with: others(&holder.members, &holder.party.owner),
+                    shared_with: self.others(&holder.members, holder.party.owner),
                 })
                 .collect(),
             waiters: waiters
                 .into_iter()
                 .map(|(waiter, absence)| Waiting {
                     id: waiter.place.id,
-                    owner: waiter.party.owner.to_string(),
-                    root: waiter.party.root.to_string(),
+                    owner: self.party_name(waiter.party.owner).to_string(),
+                    root: self.party_name(waiter.party.root).to_string(),
                     age: self.now.since(waiter.since),
-                    coalesced: others(&waiter.members, &waiter.party.owner),
+                    coalesced: self.others(&waiter.members, waiter.party.owner),
                     overtakes: waiter.overtakes,
                     is_pinned: waiter.is_reserving,
                     waits_for: self.claim_of(waiter.witness()),
@@ -59,7 +60,8 @@ impl Core {
                 .collect(),
             limits: self
                 .limits
-                .iter()
+                // What nobody uses is not shown, permanent or not.
+                .iter_referred(|site| 1 + usize::from(site.is_permanent))
                 .map(|((resource, limit), site)| LimitUse {
                     resource: resource.clone(),
                     limit: limit.clone(),
@@ -72,7 +74,7 @@ impl Core {
         }
     }
 
-    pub(super) fn first_blocker(&self, waiter: &Waiter) -> Option<String> {
+    pub(super) fn first_blocker(&self, waiter: &Record) -> Option<String> {
         self.blockers(waiter).into_iter().next().map(|blocker| blocker.owner)
     }
 
@@ -86,8 +88,8 @@ impl Core {
         Conflict {
             resource: resource.clone(),
             class: self.rules.class_name(class).1.to_owned(),
-            holder: self.holders[&holder].party.owner.to_string(),
-            since: self.holders[&holder].since,
+            holder: self.party_name(self.holder(holder).party.owner).to_string(),
+            since: self.holder(holder).since,
             holder_class: self.rules.class_name(held).1.to_owned(),
         }
     }
@@ -105,14 +107,14 @@ impl Core {
         }
     }
 
-    fn position(&self, waiter: &Waiter) -> usize {
-        let is_ahead = |place: &&_| **place < waiter.place;
+    fn position(&self, waiter: &Record) -> usize {
+        let is_ahead = |place: &_| *place < waiter.place;
         let ahead = match waiter.witness() {
             Need::Exclusion { site, .. } => {
-                self.exclusions.get(site).parked.values().flatten().filter(is_ahead).count()
+                self.exclusions.get(site).parked.places().filter(is_ahead).count()
             }
             Need::Capacity { site, .. } => {
-                self.limits.get(site).parked.values().flatten().filter(is_ahead).count()
+                self.limits.get(site).parked.places().filter(is_ahead).count()
             }
         };
         ahead + 1
@@ -121,57 +123,53 @@ impl Core {
     /// Whoever stands in the way of the waiter's witness: every holder, then the first of
     /// each kind that is ahead in line. A list of all who are ahead would make the picture
     /// of a long line grow with its square.
-    fn blockers(&self, waiter: &Waiter) -> Vec<Blocker> {
+    fn blockers(&self, waiter: &Record) -> Vec<Blocker> {
         let mut holding = Vec::new();
         let mut ahead = Vec::new();
         match waiter.witness() {
             Need::Exclusion { site, class } => {
                 let site = self.exclusions.get(site);
                 let conflicting = site
-                    .strangers(&waiter.party.root)
+                    .strangers(waiter.party.root)
                     .filter(|&(held, _)| !self.rules.may_join(site.scope, held, class));
                 holding.extend(conflicting.map(|(_, id)| id));
-                if !self.holding_roots.contains_key(&waiter.party.root) {
-                    let lines = site
-                        .line
-                        .iter()
-                        .filter(|&(&queued, _)| !self.rules.may_mix(site.scope, queued, class));
-                    let firsts = lines.filter_map(|(_, places)| places.first());
-                    ahead.extend(
-                        firsts.filter(|place| **place < waiter.place).map(|place| place.id),
-                    );
+                if !self.is_holding(waiter.party.root) {
+                    let firsts = site.line.heads().filter(|&(queued, first)| {
+                        first < waiter.place && !self.rules.may_mix(site.scope, queued, class)
+                    });
+                    ahead.extend(firsts.map(|(_, first)| first.id));
                 }
             }
             Need::Capacity { site, .. } => {
                 let site = self.limits.get(site);
                 if site.capacity > 0 {
-                    holding.extend(site.holders.keys().copied());
-                    let reserved = site.reserved.range(..waiter.place).next();
-                    ahead.extend(reserved.map(|(place, _)| place.id));
+                    holding.extend(site.holders.keys());
+                    let reserved = site.reserved.first().filter(|place| *place < waiter.place);
+                    ahead.extend(reserved.map(|place| place.id));
                 }
             }
         }
         holding.sort_unstable();
         holding.dedup();
         let holding = holding.into_iter().map(|id| Blocker {
-            owner: self.holders[&id].party.owner.to_string(),
+            owner: self.party_name(self.holder(id).party.owner).to_string(),
             relation: Relation::Holds,
-            age: self.now.since(self.holders[&id].since),
+            age: self.now.since(self.holder(id).since),
         });
         let ahead = ahead.into_iter().map(|id| Blocker {
-            owner: self.waiters[&id].party.owner.to_string(),
+            owner: self.party_name(self.waiter(id).party.owner).to_string(),
             relation: Relation::IsAhead,
-            age: self.now.since(self.waiters[&id].since),
+            age: self.now.since(self.waiter(id).since),
         });
         holding.chain(ahead).collect()
     }
-}
 
-/// The owners apart from the one that the request is named after.
-fn others(members: &Members, named: &Arc<str>) -> Vec<String> {
-    let mut owners: Vec<_> = members.values().map(|member| member.owner.to_string()).collect();
-    if let Some(index) = owners.iter().position(|owner| **owner == **named) {
-        owners.remove(index);
+    /// The owners apart from the one that the request is named after.
+    fn others(&self, members: &Members, named: Slot) -> Vec<String> {
+        let mut owners: Vec<_> = members.iter().map(|(_, member)| member.owner).collect();
+        if let Some(index) = owners.iter().position(|&owner| owner == named) {
+            owners.remove(index);
+        }
+        owners.into_iter().map(|owner| self.party_name(owner).to_string()).collect()
     }
-    owners
 }

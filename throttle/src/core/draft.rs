@@ -1,108 +1,155 @@
 //! From a request to what the core can compare.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use super::Core;
 use super::exclusion_site::ExclusionSite;
 use super::limit_site::LimitSite;
-use super::request_state::{Need, Party};
-use super::rulebook::{Bounds, ClassRef, LimitName, UnknownName};
+use super::request_state::{Need, Needs, Party};
+use super::rulebook::{LimitKey, UnknownName};
+use super::table::Slot;
 use crate::acquire_error::{AcquireError, AcquireErrorKind, Conflict};
 use crate::policy::Rule;
 use crate::priority::Priority;
 use crate::request::{Claim, Request};
 use crate::resource::Resource;
 
-/// A request whose names were found. Sorted from narrow to wide, without duplicates.
+/// A request whose names were found. It refers to its sites and its party, until it becomes
+/// a waiter or a holder or is given to [`Core::forget_draft`].
+#[derive(Debug)]
 pub(super) struct Draft {
     pub(super) party: Party,
     pub(super) priority: Priority,
-    exclusions: BTreeSet<(Resource, ClassRef)>,
-    capacities: BTreeMap<LimitName, (u64, Bounds)>,
-}
-
-impl Draft {
-    pub(super) fn exclusions(&self) -> &BTreeSet<(Resource, ClassRef)> {
-        &self.exclusions
-    }
-
-    pub(super) fn capacities(&self) -> &BTreeMap<LimitName, (u64, Bounds)> {
-        &self.capacities
-    }
+    /// Sorted from narrow to wide, without duplicates.
+    pub(super) needs: Needs,
 }
 
 impl Core {
-    /// Looks up every name of the request. Changes nothing.
-    pub(super) fn draft(&self, request: &Request) -> Result<Draft, AcquireError> {
-        let refused = |kind| AcquireError::new(request.owner(), kind);
-        let malformed = |reason| Err(refused(AcquireErrorKind::Malformed { reason }));
+    /// Looks up every name of the request.
+    pub(super) fn draft(&mut self, request: &Request) -> Result<Draft, AcquireError> {
+        let refused = |kind: Box<_>| AcquireError::new(request.owner(), *kind);
         if request.claims.is_empty() {
-            return malformed("it has no claims");
+            return Err(refused(malformed("it has no claims")));
         }
         if request.claims.len() > Request::CLAIMS_MAX {
-            return malformed("it has more than 8 claims");
+            return Err(refused(malformed("it has more than 8 claims")));
         }
-        let mut exclusions = BTreeSet::new();
-        let mut capacities = BTreeMap::new();
+        let mut needs = Needs::new();
         for claim in &request.claims {
-            match claim {
-                Claim::Exclusion { workload, resource, class } => {
-                    let found = self.rules.class(workload, class).map_err(|name| {
-                        refused(match name {
-                            UnknownName::Workload => {
-                                AcquireErrorKind::UnknownWorkload { workload: workload.clone() }
-                            }
-                            UnknownName::Class => AcquireErrorKind::UnknownClass {
-                                workload: workload.clone(),
-                                class: class.clone(),
-                            },
-                        })
-                    })?;
-                    exclusions.insert((resource.clone(), found));
-                }
-                Claim::Capacity { units: 0, .. } => return malformed("it claims no units"),
-                Claim::Capacity { resource, limit, units } => {
-                    let name = (resource.clone(), limit.clone());
-                    let Some(bounds) = self.rules.bounds(&name) else {
-                        let (resource, limit) = name;
-                        return Err(refused(AcquireErrorKind::UnknownLimit { resource, limit }));
-                    };
-                    let sum = capacities.entry(name).or_insert((0, bounds));
-                    sum.0 += u64::from(*units);
-                    if sum.0 > u64::from(u32::MAX) {
-                        return malformed("it claims more units than can be counted");
-                    }
-                }
+            if let Err(kind) = self.draft_claim(claim, &mut needs) {
+                self.forget(&needs);
+                return Err(refused(kind));
             }
         }
-        let of_classes =
-            exclusions.iter().map(|&(_, class)| self.rules.class_priority(class)).max();
-        let owner: Arc<str> = Arc::from(request.owner());
-        let root = match request.root.as_deref() {
-            Some(root) => Arc::from(root),
-            None => Arc::clone(&owner),
+        if needs.len() > 1 {
+            self.sort(&mut needs);
+        }
+        let of_classes = needs.iter().filter_map(|need| match *need {
+            Need::Exclusion { class, .. } => Some(self.rules.class_priority(class)),
+            Need::Capacity { .. } => None,
+        });
+        let priority = request.priority.or_else(|| of_classes.max()).unwrap_or_default();
+        Ok(Draft { party: self.refer_to_party(request), priority, needs })
+    }
+
+    /// Adds what a claim is about to `needs`, which refer to it from then on.
+    fn draft_claim(
+        &mut self,
+        claim: &Claim,
+        needs: &mut Needs,
+    ) -> Result<(), Box<AcquireErrorKind>> {
+        match claim {
+            Claim::Exclusion { workload, resource, class } => {
+                let class = self.rules.class(workload, class).map_err(|name| {
+                    Box::new(match name {
+                        UnknownName::Workload => {
+                            AcquireErrorKind::UnknownWorkload { workload: workload.clone() }
+                        }
+                        UnknownName::Class => AcquireErrorKind::UnknownClass {
+                            workload: workload.clone(),
+                            class: class.clone(),
+                        },
+                    })
+                })?;
+                let make = || (resource.clone(), ExclusionSite::new(resource.scope()));
+                let site = self.exclusions.refer(resource, make);
+                let need = Need::Exclusion { site, class };
+                match needs.contains(&need) {
+                    true => self.exclusions.forget(site),
+                    false => needs.push(need),
+                }
+            }
+            Claim::Capacity { units: 0, .. } => {
+                return Err(malformed("it claims no units"));
+            }
+            Claim::Capacity { resource, limit, units } => {
+                let site = self.refer_to_limit(resource, limit)?;
+                let known = needs.iter_mut().find_map(|need| match need {
+                    Need::Capacity { site: known, units } if *known == site => Some(units),
+                    _ => None,
+                });
+                let Some(sum) = known else {
+                    needs.push(Need::Capacity { site, units: *units });
+                    return Ok(());
+                };
+                self.limits.forget(site);
+                *sum = sum
+                    .checked_add(*units)
+                    .ok_or_else(|| malformed("it claims more units than can be counted"))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn refer_to_limit(
+        &mut self,
+        resource: &Resource,
+        limit: &str,
+    ) -> Result<Slot, Box<AcquireErrorKind>> {
+        let key = LimitKey(resource, limit);
+        let unknown = || {
+            let (resource, limit) = key.to_name();
+            Box::new(AcquireErrorKind::UnknownLimit { resource, limit })
         };
-        Ok(Draft {
-            party: Party { owner, root, lender: request.lender },
-            priority: request.priority.or(of_classes).unwrap_or_default(),
-            exclusions,
-            capacities,
-        })
+        match self.limits.find(&key) {
+            Some(site) if self.limits.get(site).ceiling.is_none() => Err(unknown()),
+            Some(site) => {
+                self.limits.refer_again(site);
+                Ok(site)
+            }
+            None => {
+                let name = key.to_name();
+                let bounds = self.rules.bounds(&name).ok_or_else(unknown)?;
+                let counter = self.counters.of_limit(resource.scope(), limit);
+                Ok(self.limits.refer(&key, || (name, LimitSite::new(bounds, counter))))
+            }
+        }
+    }
+
+    /// From narrow to wide, exclusions before capacities, and by name.
+    fn sort(&self, needs: &mut Needs) {
+        let (exclusions, limits) = (&self.exclusions, &self.limits);
+        needs.sort_unstable_by(|one, other| match (*one, *other) {
+            (
+                Need::Exclusion { site: one, class },
+                Need::Exclusion { site: other, class: other_class },
+            ) => exclusions.name(one).cmp(exclusions.name(other)).then(class.cmp(&other_class)),
+            (Need::Capacity { site: one, .. }, Need::Capacity { site: other, .. }) => {
+                limits.name(one).cmp(limits.name(other))
+            }
+            (Need::Exclusion { .. }, Need::Capacity { .. }) => std::cmp::Ordering::Less,
+            (Need::Capacity { .. }, Need::Exclusion { .. }) => std::cmp::Ordering::Greater,
+        });
     }
 
     /// Refuses what could never be granted.
-    pub(super) fn check_units(&self, draft: &Draft) -> Result<(), AcquireError> {
-        for ((resource, limit), &(units, bounds)) in &draft.capacities {
+    pub(super) fn check_units(&self, needs: &[Need], party: Party) -> Result<(), AcquireError> {
+        for (slot, units) in needs.iter().filter_map(|need| need.capacity()) {
             // A limit that was never open may be opened to any size.
-            if bounds.ceiling > 0 && units > u64::from(bounds.ceiling) {
-                let kind = AcquireErrorKind::Unsatisfiable {
-                    resource: resource.clone(),
-                    limit: limit.clone(),
-                    units,
-                    ceiling: bounds.ceiling,
-                };
-                return Err(AcquireError::new(&draft.party.owner, kind));
+            let ceiling = self.limits.get(slot).ceiling.unwrap_or(0);
+            if ceiling > 0 && units > ceiling {
+                let (resource, limit) = self.limits.name(slot).clone();
+                let units = u64::from(units);
+                let kind = AcquireErrorKind::Unsatisfiable { resource, limit, units, ceiling };
+                return Err(AcquireError::new(self.party_name(party.owner), kind));
             }
         }
         Ok(())
@@ -112,19 +159,19 @@ impl Core {
     pub(super) fn check_rejections(
         &self,
         needs: &[Need],
-        party: &Party,
+        party: Party,
     ) -> Result<(), AcquireError> {
         for need in needs {
             let Need::Exclusion { site, class } = *need else { continue };
             let resource = self.exclusions.name(site);
             let site = self.exclusions.get(site);
-            for (held, id) in site.strangers(&party.root) {
+            for (held, id) in site.strangers(party.root) {
                 if let Rule::Reject(code) = self.rules.rule(site.scope, held, class) {
                     let kind = AcquireErrorKind::Rejected {
                         code: code.clone(),
                         conflict: self.conflict(resource, class, held, id),
                     };
-                    return Err(AcquireError::new(&party.owner, kind));
+                    return Err(AcquireError::new(self.party_name(party.owner), kind));
                 }
             }
         }
@@ -134,38 +181,33 @@ impl Core {
     /// Every holder that the draft conflicts with.
     pub(super) fn conflicts(&self, draft: &Draft) -> Vec<Conflict> {
         let mut conflicts = Vec::new();
-        for (resource, class) in &draft.exclusions {
-            let Some(slot) = self.exclusions.find(resource) else { continue };
-            let site = self.exclusions.get(slot);
+        for need in &draft.needs {
+            let Need::Exclusion { site, class } = *need else { continue };
+            let resource = self.exclusions.name(site);
+            let site = self.exclusions.get(site);
             // Which of the two began first is not known, so one allowed order is enough.
-            for (held, id) in site.strangers(&draft.party.root) {
-                if !self.rules.may_join(site.scope, held, *class)
-                    && !self.rules.may_join(site.scope, *class, held)
+            for (held, id) in site.strangers(draft.party.root) {
+                if !self.rules.may_join(site.scope, held, class)
+                    && !self.rules.may_join(site.scope, class, held)
                 {
-                    conflicts.push(self.conflict(resource, *class, held, id));
+                    conflicts.push(self.conflict(resource, class, held, id));
                 }
             }
         }
         conflicts
     }
 
-    /// Refers to the sites of the draft; the needs have to be given to `forget` in the end.
-    pub(super) fn place_needs(&mut self, draft: Draft) -> Vec<Need> {
-        let mut needs = Vec::with_capacity(draft.exclusions.len() + draft.capacities.len());
-        for (resource, class) in draft.exclusions {
-            let scope = resource.scope();
-            let site = self.exclusions.refer(resource, || ExclusionSite::new(scope));
-            needs.push(Need::Exclusion { site, class });
+    /// Refers once more to everything that the needs are about.
+    pub(super) fn refer_again(&mut self, needs: &[Need]) {
+        for need in needs {
+            match *need {
+                Need::Exclusion { site, .. } => self.exclusions.refer_again(site),
+                Need::Capacity { site, .. } => self.limits.refer_again(site),
+            }
         }
-        for (name, (units, bounds)) in draft.capacities {
-            let site = self.limits.refer(name, || LimitSite::new(bounds.capacity));
-            let units = u32::try_from(units).expect("the sum of units was checked");
-            needs.push(Need::Capacity { site, units });
-        }
-        needs
     }
 
-    /// Ends the references that `place_needs` made.
+    /// Ends a reference to everything that the needs are about.
     pub(super) fn forget(&mut self, needs: &[Need]) {
         for need in needs {
             match *need {
@@ -174,4 +216,14 @@ impl Core {
             }
         }
     }
+
+    /// Ends a draft that became nothing.
+    pub(super) fn forget_draft(&mut self, draft: &Draft) {
+        self.forget(&draft.needs);
+        self.forget_party(draft.party);
+    }
+}
+
+fn malformed(reason: &'static str) -> Box<AcquireErrorKind> {
+    Box::new(AcquireErrorKind::Malformed { reason })
 }

@@ -1,11 +1,12 @@
 //! Who works on one resource, and who wants to.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use smallvec::SmallVec;
 
 use super::groups::Groups;
+use super::line::Line;
 use super::request_state::Place;
 use super::rulebook::{ClassRef, Rulebook};
+use super::table::Slot;
 use crate::request_id::RequestId;
 use crate::resource::Scope;
 
@@ -13,41 +14,46 @@ use crate::resource::Scope;
 #[derive(Debug)]
 pub(super) struct ExclusionSite {
     pub(super) scope: Scope,
-    /// By class, the root operations that hold it.
-    pub(super) holders: BTreeMap<ClassRef, BTreeMap<RequestId, Arc<str>>>,
+    /// By class, who holds it and the root operation of each.
+    holders: SmallVec<[(ClassRef, Line<RequestId, Slot>); 1]>,
     /// Every waiter that needs the resource, wherever it is parked.
     pub(super) line: Groups<ClassRef>,
     /// The waiters that are parked here.
     pub(super) parked: Groups<ClassRef>,
+    /// Whether the site is among those that gained something.
+    pub(super) has_gained: bool,
 }
 
 impl ExclusionSite {
     pub(super) fn new(scope: Scope) -> Self {
-        Self { scope, holders: BTreeMap::new(), line: BTreeMap::new(), parked: BTreeMap::new() }
+        let holders = SmallVec::new();
+        Self { scope, holders, line: Groups::new(), parked: Groups::new(), has_gained: false }
     }
 
-    pub(super) fn hold(&mut self, class: ClassRef, id: RequestId, root: &Arc<str>) {
-        self.holders.entry(class).or_default().insert(id, Arc::clone(root));
+    #[inline]
+    pub(super) fn hold(&mut self, class: ClassRef, id: RequestId, root: Slot) {
+        let index = self.search(class).unwrap_or_else(|index| {
+            self.holders.insert(index, (class, Line::new()));
+            index
+        });
+        self.holders[index].1.insert(id, root);
     }
 
+    #[inline]
     pub(super) fn release(&mut self, class: ClassRef, id: RequestId) {
-        if let Some(held) = self.holders.get_mut(&class) {
+        if let Ok(index) = self.search(class) {
+            let held = &mut self.holders[index].1;
             held.remove(&id);
             if held.is_empty() {
-                self.holders.remove(&class);
+                self.holders.remove(index);
             }
         }
     }
 
     /// The holders other than `root` with their classes.
-    pub(super) fn strangers<'a>(
-        &'a self,
-        root: &'a str,
-    ) -> impl Iterator<Item = (ClassRef, RequestId)> + 'a {
-        self.holders.iter().flat_map(move |(&class, held)| {
-            held.iter()
-                .filter(move |(_, holder)| &***holder != root)
-                .map(move |(&id, _)| (class, id))
+    pub(super) fn strangers(&self, root: Slot) -> impl Iterator<Item = (ClassRef, RequestId)> {
+        self.holders.iter().flat_map(move |(class, held)| {
+            held.iter().filter(move |&(_, holder)| *holder != root).map(move |(id, _)| (*class, id))
         })
     }
 
@@ -56,32 +62,30 @@ impl ExclusionSite {
     /// A stranger that holds a conflicting class stands in the way. So does a conflicting
     /// waiter whose turn comes first, except for a borrower: the waiter may be waiting for
     /// the very operation that the borrower is part of.
+    #[inline]
     pub(super) fn passes(
         &self,
         rules: &Rulebook,
         class: ClassRef,
         place: Place,
-        root: &str,
+        root: Slot,
         standing: Standing,
     ) -> bool {
-        let is_free = self.holders.iter().all(|(&held, holders)| {
-            rules.may_join(self.scope, held, class)
-                || holders.values().all(|holder| **holder == *root)
+        let is_free = self.holders.iter().all(|(held, holders)| {
+            rules.may_join(self.scope, *held, class)
+                || holders.iter().all(|(_, holder)| *holder == root)
         });
         let is_free = is_free || cfg!(mutant = "holders_do_not_conflict");
         is_free
             && (standing == Standing::Borrower
                 || cfg!(mutant = "anybody_passes_at_exclusions")
-                || self.line.iter().all(|(&queued, places)| {
-                    places.first().is_none_or(|first| *first >= place)
-                        || rules.may_mix(self.scope, queued, class)
+                || self.line.heads().all(|(queued, first)| {
+                    first >= place || rules.may_mix(self.scope, queued, class)
                 }))
     }
 
-    /// The first of each class that is parked here. If the first cannot pass, no later one
-    /// of its class can, borrowers apart.
-    pub(super) fn parked_heads(&self) -> impl Iterator<Item = (ClassRef, Place)> + '_ {
-        self.parked.iter().filter_map(|(&class, places)| Some((class, *places.first()?)))
+    fn search(&self, class: ClassRef) -> Result<usize, usize> {
+        self.holders.binary_search_by(|(held, _)| held.cmp(&class))
     }
 }
 

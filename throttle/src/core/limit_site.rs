@@ -1,9 +1,10 @@
 //! One limit: a number that is compared, never a bag of tokens.
 
-use std::collections::BTreeMap;
-
+use super::counters::CounterIndex;
 use super::groups::Groups;
+use super::line::Line;
 use super::request_state::Place;
+use super::rulebook::Bounds;
 use crate::request_id::RequestId;
 
 /// One limit: how much there is, who uses it, and who wants to.
@@ -13,8 +14,15 @@ use crate::request_id::RequestId;
 #[derive(Debug)]
 pub(super) struct LimitSite {
     pub(super) capacity: u32,
+    /// The most units that a request may ask for; `None` once nobody sets the limit any more.
+    pub(super) ceiling: Option<u32>,
+    /// Whether the host has named it from the beginning. Such a limit is there also while
+    /// nobody uses it, so that asking for it does not make it anew each time.
+    pub(super) is_permanent: bool,
+    /// Where is counted what happens here.
+    pub(super) counter: CounterIndex,
     pub(super) used: u64,
-    pub(super) holders: BTreeMap<RequestId, u32>,
+    pub(super) holders: Line<RequestId, u32>,
     /// The waiters that need units and are parked here or at another limit, by how much
     /// they need. Who waits for an exclusion is not among them, nor who needs a limit that
     /// is paused, unless it is this one: it is not this limit that keeps it waiting.
@@ -22,27 +30,35 @@ pub(super) struct LimitSite {
     /// The waiters that are parked here, by how much they need.
     pub(super) parked: Groups<u32>,
     /// Units that are set aside for waiters that were overtaken too often.
-    pub(super) reserved: BTreeMap<Place, u32>,
+    pub(super) reserved: Line<Place, u32>,
+    /// Whether the site is among those that gained something.
+    pub(super) has_gained: bool,
 }
 
 impl LimitSite {
-    pub(super) fn new(capacity: u32) -> Self {
+    pub(super) fn new(bounds: Bounds, counter: CounterIndex) -> Self {
         Self {
-            capacity,
+            capacity: bounds.capacity,
+            ceiling: Some(bounds.ceiling),
+            is_permanent: false,
+            counter,
             used: 0,
-            holders: BTreeMap::new(),
+            holders: Line::new(),
             line: Groups::new(),
             parked: Groups::new(),
-            reserved: BTreeMap::new(),
+            reserved: Line::new(),
+            has_gained: false,
         }
     }
 
+    #[inline]
     pub(super) fn hold(&mut self, id: RequestId, units: u32) {
         self.used += u64::from(units);
         self.holders.insert(id, units);
     }
 
     /// Takes up to `units` of what `id` holds and returns how many these are.
+    #[inline]
     pub(super) fn take_from(&mut self, id: RequestId, units: u32) -> u32 {
         let Some(held) = self.holders.get_mut(&id) else { return 0 };
         let taken = units.min(*held);
@@ -51,11 +67,14 @@ impl LimitSite {
         taken
     }
 
-    /// Ends a holder that holds nothing.
-    pub(super) fn drop_empty(&mut self, id: RequestId) {
+    /// Takes up to `units` back from `id`, which is no holder any more if nothing is left.
+    #[inline]
+    pub(super) fn take_back(&mut self, id: RequestId, units: u32) -> u32 {
+        let taken = self.take_from(id, units);
         if self.holders.get(&id) == Some(&0) {
             self.holders.remove(&id);
         }
+        taken
     }
 
     /// Gives units back to `id`, which holds no more than `nominal` units then.
@@ -71,7 +90,8 @@ impl LimitSite {
     /// Lets `to` hold what `from` holds.
     pub(super) fn hand_over(&mut self, from: RequestId, to: RequestId) {
         if let Some(units) = self.holders.remove(&from) {
-            *self.holders.entry(to).or_default() += units;
+            let held = self.holders.get(&to).copied().unwrap_or(0);
+            self.holders.insert(to, held + units);
         }
     }
 
@@ -79,6 +99,7 @@ impl LimitSite {
     ///
     /// Who needs more than there is, because the limit was shrunk, runs alone. What the
     /// `lender` holds counts as free.
+    #[inline]
     pub(super) fn passes(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
         let lendable = lender.and_then(|id| self.holders.get(&id)).copied().unwrap_or(0);
         if units <= lendable {
@@ -89,7 +110,7 @@ impl LimitSite {
             return false;
         }
         let mut taken = self.used - u64::from(lendable);
-        for (_, &reserved) in self.reserved.range(..place) {
+        for (_, &reserved) in self.reserved.iter().take_while(|&(waiting, _)| waiting < place) {
             if cfg!(mutant = "pinned_units_are_free") {
                 break;
             }
@@ -107,10 +128,10 @@ impl LimitSite {
     /// counted with `count`.
     pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
         self.parked
-            .iter()
-            .filter_map(|(&units, places)| {
+            .heads()
+            .filter_map(|(units, place)| {
                 count();
-                places.first().copied().filter(|&place| self.passes(units, place, None))
+                self.passes(units, place, None).then_some(place)
             })
             .min()
     }

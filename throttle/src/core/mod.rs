@@ -16,24 +16,34 @@ mod describe;
 mod draft;
 mod exclusion_site;
 mod groups;
+#[cfg(test)]
+mod leftovers;
 mod limit_site;
+mod line;
 mod members;
+mod parties;
+mod prepared;
 mod request_state;
+mod requests;
 mod rulebook;
 mod settle;
 mod submit;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::counters::Counters;
 use self::exclusion_site::ExclusionSite;
 use self::limit_site::LimitSite;
-pub(crate) use self::members::Claimed;
-use self::request_state::{Absentee, Holder, Site, Waiter};
-use self::rulebook::{LimitName, Rulebook};
-use self::submit::self_alone;
+use self::line::Line;
+pub(crate) use self::members::{Claimed, Joined};
+use self::parties::PartyState;
+use self::prepared::PreparedDrafts;
+pub(crate) use self::prepared::PreparedIndex;
+use self::request_state::{Needs, Record, Site};
+use self::requests::Requests;
+use self::rulebook::{LimitKey, LimitName, Rulebook};
 use self::table::Table;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
@@ -85,23 +95,21 @@ pub(crate) enum Opening {
     AfterAdoption,
 }
 
+/// How many records are kept for the next requests.
+const SPARE_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Core {
     rules: Rulebook,
     exclusions: Table<Resource, ExclusionSite>,
     limits: Table<LimitName, LimitSite>,
-    waiters: BTreeMap<RequestId, Waiter>,
-    /// Requests that are in no line for now.
-    absentees: BTreeMap<RequestId, Absentee>,
-    holders: BTreeMap<RequestId, Holder>,
-    /// The requests that are one with an earlier one, and that one.
-    followers: BTreeMap<RequestId, RequestId>,
-    /// How many permits each owner holds.
-    holding_owners: BTreeMap<Arc<str>, usize>,
-    /// How many permits with exclusions each root operation holds.
-    holding_roots: BTreeMap<Arc<str>, usize>,
-    /// The waiters of each root operation.
-    waiting_roots: BTreeMap<Arc<str>, BTreeSet<RequestId>>,
+    /// Owners and root operations.
+    parties: Table<Arc<str>, PartyState>,
+    requests: Requests,
+    /// Records of requests that are over, so that the next ones need no allocation.
+    #[expect(clippy::vec_box, reason = "they are kept for the sake of their boxes")]
+    spare: Vec<Box<Record>>,
+    prepared: PreparedDrafts,
     /// The waiters whose root operation holds exclusions. There are few of them, and they
     /// follow rules of their own at exclusions, so they are looked at one by one.
     borrowers: BTreeSet<RequestId>,
@@ -109,47 +117,53 @@ pub(crate) struct Core {
     capacity_borrowers: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     /// The grants that nobody came for yet, by when they are taken back.
-    unclaimed: BTreeSet<(Instant, RequestId)>,
+    unclaimed: Line<(Instant, RequestId)>,
     now: Instant,
-    next_id: u64,
     is_open: bool,
     is_closed: bool,
     counters: Counters,
     /// The sites that gained something and were not asked yet.
-    gained: BTreeSet<Site>,
+    gained: Vec<Site>,
     actions: Vec<Action>,
 }
 
 impl Core {
     pub(crate) fn new(limits: Limits, opening: Opening) -> Self {
-        Self {
+        let mut core = Self {
             rules: Rulebook::new(limits),
             exclusions: Table::new(),
             limits: Table::new(),
-            waiters: BTreeMap::new(),
-            absentees: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            followers: BTreeMap::new(),
-            holding_owners: BTreeMap::new(),
-            holding_roots: BTreeMap::new(),
-            waiting_roots: BTreeMap::new(),
+            parties: Table::new(),
+            requests: Requests::new(),
+            spare: Vec::new(),
+            prepared: PreparedDrafts::default(),
             borrowers: BTreeSet::new(),
             capacity_borrowers: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            unclaimed: BTreeSet::new(),
+            unclaimed: Line::new(),
             now: Instant::ORIGIN,
-            next_id: 0,
             is_open: opening == Opening::AtOnce,
             is_closed: false,
             counters: Counters::default(),
-            gained: BTreeSet::new(),
+            gained: Vec::new(),
             actions: Vec::new(),
+        };
+        for (resource, limit) in core.rules.host_limits() {
+            if let Ok(site) = core.refer_to_limit(&resource, &limit) {
+                core.limits.get_mut(site).is_permanent = true;
+            }
         }
+        core
+    }
+
+    /// Whether anything has to happen outside.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// What has to happen outside since the last time this was asked.
-    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+    pub(crate) fn take_actions(&mut self) -> impl Iterator<Item = Action> + '_ {
+        self.actions.drain(..)
     }
 
     /// Time has come to `now`: grants that nobody came for are taken back, and requests
@@ -169,18 +183,19 @@ impl Core {
             && deadline <= self.now
         {
             self.deadlines.remove(&(deadline, id));
-            let group = self.group(id);
-            let (blocked_by, waiter) = match (self.absentees.get(&group), self.waiters.get(&group))
-            {
-                (Some(absentee), _) => (None, &absentee.waiter),
+            let group = self.requests.group(id);
+            let found = (self.requests.absentee(group), self.requests.waiter(group));
+            let (blocked_by, waiter) = match found {
+                (Some(absentee), _) => (None, &*absentee.waiter),
                 (None, Some(waiter)) => (self.first_blocker(waiter), waiter),
                 (None, None) => continue,
             };
             let waited = self.now.since(waiter.since);
             let kind = AcquireErrorKind::Expired { waited, blocked_by };
-            let error = AcquireError::new(&waiter.members[&id].owner, kind);
-            self.actions.push(Action::Fail(id, error));
+            let Some(member) = waiter.members.get(id) else { continue };
+            let error = AcquireError::new(self.party_name(member.owner), kind);
             let needs = waiter.needs.clone();
+            self.actions.push(Action::Fail(id, error));
             self.count(&needs, |counts| counts.expired += 1);
             departed.extend(self.part_from_waiter(id));
         }
@@ -188,7 +203,7 @@ impl Core {
             self.settle();
         }
         for waiter in departed {
-            self.forget(&waiter.needs);
+            self.retire(waiter);
         }
     }
 
@@ -218,14 +233,18 @@ impl Core {
             self.refresh_capacity(slot);
         }
         // What a waiter waits for may have become another of its needs.
-        for id in self.waiters.keys().copied().collect::<Vec<_>>() {
-            let waiter = &self.waiters[&id];
-            let witness = self.first_failing(&waiter.needs, waiter.place, &waiter.party);
+        let waiting: Vec<_> =
+            self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
+        for id in waiting {
+            let waiter = self.waiter(id);
+            let witness = self.first_failing(&waiter.needs, waiter.place, waiter.party);
             let witness = witness.unwrap_or(waiter.witness);
             self.unpark(id);
             self.park(id, witness);
         }
-        self.gained.extend(self.exclusions.slots().into_iter().map(Site::Exclusion));
+        for slot in self.exclusions.slots() {
+            self.gain(Site::Exclusion(slot));
+        }
         self.settle();
         Ok(())
     }
@@ -245,25 +264,24 @@ impl Core {
         let draft = self.draft(request)?;
         let conflicts = self.conflicts(&draft);
         if !conflicts.is_empty() {
+            self.forget_draft(&draft);
             return Err(refused(AcquireErrorKind::Conflicting { conflicts }));
         }
-        let (party, priority) = (draft.party.clone(), draft.priority);
-        let needs = self.place_needs(draft);
-        let (exclusions, capacities): (Vec<_>, Vec<_>) =
-            needs.into_iter().partition(|need| need.capacity().is_none());
-        let (needs, given_up) = match part {
-            Adopted::Everything => ([exclusions, capacities].concat(), Vec::new()),
-            Adopted::Exclusions => (exclusions, capacities),
+        let mut record = self.blank_record();
+        record.party = draft.party;
+        (record.needs, record.given_up) = match part {
+            Adopted::Everything => (draft.needs, Needs::new()),
+            Adopted::Exclusions => {
+                draft.needs.into_iter().partition(|need| need.capacity().is_none())
+            }
         };
-        let place = self.new_place(request, priority);
-        let mut members = self_alone(place.id, request);
-        members.values_mut().for_each(|member| member.is_claimed = true);
-        self.grant(party, needs, place, members);
-        if let Some(holder) = self.holders.get_mut(&place.id) {
-            holder.given_up = given_up;
-        }
+        self.add_first_member(&mut record);
+        self.give_place(&mut record, request, draft.priority);
+        record.members.values_mut().for_each(|member| member.is_claimed = true);
+        let id = record.place.id;
+        self.grant(record);
         self.settle();
-        Ok(place.id)
+        Ok(id)
     }
 
     /// A waiting request is given up by whoever made it.
@@ -273,13 +291,17 @@ impl Core {
             if !cfg!(mutant = "cancel_examines_nobody") {
                 self.settle();
             }
-            self.forget(&waiter.needs);
+            self.retire(waiter);
         }
     }
 
     /// A permit, or a share of it, is given back.
     pub(crate) fn release(&mut self, id: RequestId) {
-        let group = self.group(id);
+        if self.requests.holder(id).is_some_and(|holder| holder.members.is_just(id)) {
+            self.force_release(id);
+            return;
+        }
+        let group = self.requests.group(id);
         if self.part_from_holder(id) {
             self.force_release(group);
         }
@@ -288,22 +310,21 @@ impl Core {
     /// A permit is given back, whoever has it. False if there is none.
     pub(crate) fn force_release(&mut self, id: RequestId) -> bool {
         let Some(mut holder) = self.take_out(id) else { return false };
-        for member in holder.members.keys() {
-            self.followers.remove(member);
+        for (member, _) in holder.members.iter() {
+            self.requests.remove_follower(member);
         }
         self.give_back(id, &mut holder);
         self.settle();
-        self.forget(&holder.needs);
-        self.forget(&holder.given_up);
+        self.retire(holder);
         true
     }
 
     /// The host changes its number for a limit.
     pub(crate) fn set_capacity(&mut self, resource: &Resource, limit: &str, capacity: u32) {
-        let name = (resource.clone(), limit.to_owned());
+        let key = LimitKey(resource, limit);
         self.is_closed &= !cfg!(mutant = "resize_reopens");
-        self.rules.set_capacity(name.clone(), capacity);
-        if let Some(slot) = self.limits.find(&name) {
+        self.rules.set_capacity(key.to_name(), capacity);
+        if let Some(slot) = self.limits.find(&key) {
             self.refresh_capacity(slot);
             self.settle();
         }
@@ -312,29 +333,68 @@ impl Core {
     /// Nobody is admitted any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
-        while let Some(&id) = self.waiters.keys().chain(self.absentees.keys()).next() {
-            let waiter = match self.absentees.remove(&id) {
-                Some(absentee) => absentee.waiter,
-                None => self.leave(id),
-            };
+        let waiting: Vec<_> =
+            self.requests.waiters().iter().map(|waiter| waiter.place.id).collect();
+        for id in waiting {
+            let waiter = self.leave(id);
+            self.ungain_all();
             self.fail(&waiter, &AcquireErrorKind::Closed);
-            self.forget(&waiter.needs);
+            self.retire(waiter);
         }
-        self.gained.clear();
+        let absent = self.requests.absentees();
+        let absent: Vec<_> = absent.iter().map(|absentee| absentee.waiter.place.id).collect();
+        for id in absent {
+            if let Some(absentee) = self.requests.take_absentee(id) {
+                self.fail(&absentee.waiter, &AcquireErrorKind::Closed);
+                self.retire(absentee.waiter);
+            }
+        }
     }
 
     /// Whether nobody holds a permit.
     pub(crate) fn is_drained(&self) -> bool {
-        self.holders.is_empty()
+        self.requests.is_drained()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    fn take_id(&mut self) -> RequestId {
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
-        id
+    /// # Panics
+    ///
+    /// If the request does not wait in line.
+    fn waiter(&self, id: RequestId) -> &Record {
+        self.requests.waiter(id).expect("whoever is in a line waits")
+    }
+
+    fn waiter_mut(&mut self, id: RequestId) -> &mut Record {
+        self.requests.waiter_mut(id).expect("whoever is in a line waits")
+    }
+
+    fn holder(&self, id: RequestId) -> &Record {
+        self.requests.holder(id).expect("whoever is listed as a holder holds something")
+    }
+
+    /// A record to write a request into.
+    fn blank_record(&mut self) -> Box<Record> {
+        self.spare.pop().unwrap_or_else(Record::blank)
+    }
+
+    /// Ends the references of a request that is over, and keeps its record for another one.
+    fn retire(&mut self, mut record: Box<Record>) {
+        if record.prepared.is_some() {
+            let Some(spare) = self.prepared.give_back(record) else { return };
+            record = spare;
+        }
+        self.forget(&record.needs);
+        self.forget(&record.given_up);
+        for (_, member) in record.members.iter() {
+            self.parties.forget(member.owner);
+        }
+        self.forget_party(record.party);
+        if self.spare.len() < SPARE_MAX {
+            record.wipe();
+            self.spare.push(record);
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::members::Members;
+use super::prepared::Stamp;
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::clock::Instant;
@@ -19,18 +22,19 @@ pub(super) struct Place {
     pub(super) due: i128,
     /// Among requests that are due at the same time, whose place it is: the request's own,
     /// or that of the permit whose place it takes again.
-    pub(super) rank: RequestId,
+    pub(super) rank: u64,
     pub(super) id: RequestId,
 }
 
 /// One claim, resolved to the site that decides it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Exclusion { site: Slot, class: ClassRef },
     Capacity { site: Slot, units: u32 },
 }
 
 impl Need {
+    #[inline]
     pub(super) fn site(self) -> Site {
         match self {
             Self::Exclusion { site, .. } => Site::Exclusion(site),
@@ -39,6 +43,7 @@ impl Need {
     }
 
     /// The limit and the units, if it is a capacity.
+    #[inline]
     pub(super) fn capacity(self) -> Option<(Slot, u32)> {
         match self {
             Self::Capacity { site, units } => Some((site, units)),
@@ -46,6 +51,10 @@ impl Need {
         }
     }
 }
+
+/// The needs of one request, from narrow to wide, exclusions before capacities. What is usual
+/// (an item, its instance, its workload and the node) fits without an allocation.
+pub(super) type Needs = SmallVec<[Need; 4]>;
 
 /// Something that a request can wait at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,37 +64,52 @@ pub(super) enum Site {
 }
 
 /// Who asks, and the operation that it is part of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Party {
-    pub(super) owner: Arc<str>,
-    pub(super) root: Arc<str>,
+    pub(super) owner: Slot,
+    pub(super) root: Slot,
     /// The permit whose units it may use.
     pub(super) lender: Option<RequestId>,
 }
 
-/// A request that is not granted. It holds nothing.
+/// One request, from when it is handed in until its permit is gone.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct Record {
     pub(super) party: Party,
-    /// From narrow to wide, exclusions before capacities.
-    pub(super) needs: Vec<Need>,
+    pub(super) needs: Needs,
     pub(super) place: Place,
+    /// Since when it is what it is: waiting, or granted.
     pub(super) since: Instant,
     pub(super) members: Members,
-    pub(super) coalesce_key: Option<String>,
-    /// The first need that cannot be met: the one place where the waiter is parked.
+    pub(super) coalesce_key: Option<Arc<str>>,
+    /// The first need that cannot be met: the one place where a waiter is parked.
     pub(super) witness: usize,
     /// Counted here and not where it is parked, so that moving does not reset it.
     pub(super) overtakes: u32,
     /// Whether its units are set aside at every limit that it needs.
     pub(super) is_reserving: bool,
+    /// Capacity that was given back and may be wanted again.
+    pub(super) given_up: Needs,
+    /// By limit, how many of its units came from the lender.
+    pub(super) loans: Vec<(Slot, u32)>,
+    /// What there is to know of a grant until somebody comes for it.
+    pub(super) unclaimed: Option<Unclaimed>,
+    /// Of which prepared request it is one.
+    pub(super) prepared: Option<Stamp>,
 }
 
-impl Waiter {
-    pub(super) fn witness(&self) -> Need {
-        self.needs[self.witness]
-    }
+/// A grant that nobody came for yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unclaimed {
+    pub(super) revoke_at: Instant,
+    pub(super) waiting_since: Instant,
 }
+
+/// A request that is not granted. It holds nothing.
+pub(super) type Waiter = Box<Record>;
+
+/// A request that was granted.
+pub(super) type Holder = Box<Record>;
 
 /// A request that is in no line for now.
 #[derive(Debug)]
@@ -103,44 +127,62 @@ pub(super) enum Absence {
     Unclaimed,
 }
 
-/// A request that was granted.
-#[derive(Debug)]
-pub(super) struct Holder {
-    pub(super) party: Party,
-    pub(super) needs: Vec<Need>,
-    pub(super) place: Place,
-    pub(super) since: Instant,
-    pub(super) members: Members,
-    /// Capacity that was given back and may be wanted again.
-    pub(super) given_up: Vec<Need>,
-    /// By limit, how many of its units came from the lender.
-    pub(super) loans: Vec<(Slot, u32)>,
-    /// What is left of the waiter until somebody comes for the permit.
-    pub(super) unclaimed: Option<Unclaimed>,
-}
-
-/// What it takes to make a waiter again of a grant that nobody came for.
-#[derive(Debug)]
-pub(super) struct Unclaimed {
-    pub(super) revoke_at: Instant,
-    pub(super) since: Instant,
-    pub(super) coalesce_key: Option<String>,
-    pub(super) overtakes: u32,
-}
-
-impl Holder {
-    pub(super) fn new(
-        party: Party,
-        needs: Vec<Need>,
-        place: Place,
-        since: Instant,
-        members: Members,
-    ) -> Self {
-        let (given_up, loans) = (Vec::new(), Vec::new());
-        Self { party, needs, place, since, members, given_up, loans, unclaimed: None }
+impl Record {
+    /// A record that is not about any request yet.
+    pub(super) fn blank() -> Box<Self> {
+        let nobody = Party { owner: Slot::default(), root: Slot::default(), lender: None };
+        let nowhere = Place { due: 0, rank: 0, id: RequestId { number: 0, slot: 0 } };
+        Box::new(Self {
+            party: nobody,
+            needs: Needs::new(),
+            place: nowhere,
+            since: Instant::ORIGIN,
+            members: Members::default(),
+            coalesce_key: None,
+            witness: 0,
+            overtakes: 0,
+            is_reserving: false,
+            given_up: Needs::new(),
+            loans: Vec::new(),
+            unclaimed: None,
+            prepared: None,
+        })
     }
 
+    /// Forgets what the record was about. Party, place and times are written anew anyway.
+    pub(super) fn wipe(&mut self) {
+        self.needs.clear();
+        self.members.clear();
+        self.coalesce_key = None;
+        (self.witness, self.overtakes, self.is_reserving) = (0, 0, false);
+        self.given_up.clear();
+        self.loans.clear();
+        self.unclaimed = None;
+        self.prepared = None;
+    }
+
+    /// Makes the record that of a request that is not handed in yet, but has its names. False
+    /// if somebody else had a part in it.
+    #[inline]
+    pub(super) fn rewind(&mut self) -> bool {
+        let owner = self.party.owner;
+        if !self.given_up.is_empty() || !self.members.rewind(self.place.id, owner) {
+            return false;
+        }
+        self.coalesce_key = None;
+        (self.witness, self.overtakes, self.is_reserving) = (0, 0, false);
+        self.loans.clear();
+        self.unclaimed = None;
+        true
+    }
+
+    pub(super) fn witness(&self) -> Need {
+        self.needs[self.witness]
+    }
+
+    #[inline]
     pub(super) fn has_exclusions(&self) -> bool {
-        self.needs.iter().any(|need| matches!(need, Need::Exclusion { .. }))
+        // They come first.
+        matches!(self.needs.first(), Some(Need::Exclusion { .. }))
     }
 }

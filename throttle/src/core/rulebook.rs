@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hashbrown::Equivalent;
+
 use crate::limits::Limits;
 use crate::policy::{ClassIndex, CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
 use crate::priority::Priority;
@@ -11,13 +13,41 @@ use crate::resource::{Resource, Scope};
 /// A class of a workload. It means the same after the policy was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClassRef {
-    workload: u32,
+    workload: u16,
     /// Its number among the names that the workload has ever used.
-    class: u32,
+    class: u16,
+}
+
+impl ClassRef {
+    /// The numbers of its workload and of the class in it.
+    pub(super) fn indices(self) -> (usize, usize) {
+        (usize::from(self.workload), usize::from(self.class))
+    }
+
+    pub(super) fn from_indices(workload: usize, class: usize) -> Self {
+        let number = |index| u16::try_from(index).expect("few classes");
+        Self { workload: number(workload), class: number(class) }
+    }
 }
 
 /// A limit: whose it is, and its name.
 pub(super) type LimitName = (Resource, String);
+
+/// The name of a limit that is only looked up. It is hashed like [`LimitName`].
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct LimitKey<'a>(pub(super) &'a Resource, pub(super) &'a str);
+
+impl LimitKey<'_> {
+    pub(super) fn to_name(self) -> LimitName {
+        (self.0.clone(), self.1.to_owned())
+    }
+}
+
+impl Equivalent<LimitName> for LimitKey<'_> {
+    fn equivalent(&self, name: &LimitName) -> bool {
+        *self.1 == name.1 && *self.0 == name.0
+    }
+}
 
 /// The numbers that hold for a limit.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +62,10 @@ pub(super) struct Rulebook {
     limits: Limits,
     /// The largest capacity of the limits that were changed since.
     ceilings: BTreeMap<LimitName, u32>,
-    workloads: BTreeMap<String, u32>,
+    workloads: BTreeMap<String, u16>,
     policies: Vec<Registered>,
+    /// Changes whenever a name may mean something else than before.
+    edition: u64,
 }
 
 /// The policy of a workload.
@@ -45,13 +77,16 @@ struct Registered {
     names: Vec<String>,
     /// What each of them is in the present policy, by its name or an alias.
     present: Vec<Option<ClassIndex>>,
+    /// The number of each class of the present policy among the names.
+    numbers: Vec<u16>,
 }
 
 impl Registered {
     fn new(workload: &str, policy: CompiledPolicy) -> Self {
         let names = policy.names().to_vec();
         let present = names.iter().map(|name| policy.class(name)).collect();
-        Self { workload: workload.to_owned(), policy, names, present }
+        let numbers = numbers(&policy, &names);
+        Self { workload: workload.to_owned(), policy, names, present, numbers }
     }
 
     fn replace(&mut self, policy: CompiledPolicy) {
@@ -59,11 +94,12 @@ impl Registered {
         let new: Vec<_> = new.collect();
         self.names.extend(new);
         self.present = self.names.iter().map(|name| policy.class(name)).collect();
+        self.numbers = numbers(&policy, &self.names);
         self.policy = policy;
     }
 
-    fn rule(&self, scope: Scope, running: u32, asked: u32) -> &Rule {
-        match (self.present[running as usize], self.present[asked as usize]) {
+    fn rule(&self, scope: Scope, running: u16, asked: u16) -> &Rule {
+        match (self.present[usize::from(running)], self.present[usize::from(asked)]) {
             (Some(running), Some(asked)) => self.policy.rule(scope, running, asked),
             // Nothing is known any more of a class that is gone, so it excludes everything.
             _ => &Rule::Wait,
@@ -71,9 +107,22 @@ impl Registered {
     }
 }
 
+/// The number of each class of `policy` among `names`.
+fn numbers(policy: &CompiledPolicy, names: &[String]) -> Vec<u16> {
+    let number = |name| (0..).zip(names).find(|&(_, known)| known == name);
+    let number = |name| number(name).expect("every class of a policy has a number").0;
+    policy.names().iter().map(number).collect()
+}
+
 impl Rulebook {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, ceilings: BTreeMap::new(), workloads: BTreeMap::new(), policies: Vec::new() }
+        Self {
+            limits,
+            ceilings: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            policies: Vec::new(),
+            edition: 0,
+        }
     }
 
     pub(super) fn register(
@@ -84,7 +133,7 @@ impl Rulebook {
         if self.workloads.contains_key(workload) {
             return Err(PolicyError::new(PolicyErrorKind::AlreadyRegistered, workload));
         }
-        let index = u32::try_from(self.policies.len()).expect("fewer than 2^32 workloads");
+        let index = u16::try_from(self.policies.len()).expect("fewer than 2^16 workloads");
         self.workloads.insert(workload.to_owned(), index);
         self.policies.push(Registered::new(workload, policy));
         Ok(())
@@ -97,7 +146,8 @@ impl Rulebook {
     ) -> Result<(), PolicyError> {
         match self.workloads.get(workload) {
             Some(&index) => {
-                self.policies[index as usize].replace(policy);
+                self.policies[usize::from(index)].replace(policy);
+                self.edition += 1;
                 Ok(())
             }
             None => Err(PolicyError::new(PolicyErrorKind::NotRegistered, workload)),
@@ -108,6 +158,11 @@ impl Rulebook {
         let before = self.host_limit(&name).map_or(0, |(_, ceiling)| ceiling);
         self.ceilings.insert(name.clone(), before.max(capacity));
         self.limits.exact.insert(name, capacity);
+    }
+
+    /// The limits that the host has named, whose they are included.
+    pub(super) fn host_limits(&self) -> Vec<LimitName> {
+        self.limits.exact.keys().cloned().collect()
     }
 
     /// The numbers for a limit: the smallest that anybody declared, if anybody did.
@@ -138,23 +193,20 @@ impl Rulebook {
     /// The class that `workload` calls `class`.
     pub(super) fn class(&self, workload: &str, class: &str) -> Result<ClassRef, UnknownName> {
         let index = *self.workloads.get(workload).ok_or(UnknownName::Workload)?;
-        let registered = &self.policies[index as usize];
+        let registered = &self.policies[usize::from(index)];
         let class = registered.policy.class(class).ok_or(UnknownName::Class)?;
-        let name = registered.policy.name(class);
-        let class = registered.names.iter().position(|known| known == name);
-        let class = class.expect("every class of the present policy has a number");
-        Ok(ClassRef { workload: index, class: u32::try_from(class).expect("few classes") })
+        Ok(ClassRef { workload: index, class: registered.numbers[usize::from(class)] })
     }
 
     /// The workload and the proper name of a class.
     pub(super) fn class_name(&self, class: ClassRef) -> (&str, &str) {
-        let registered = &self.policies[class.workload as usize];
-        (&registered.workload, &registered.names[class.class as usize])
+        let registered = &self.policies[usize::from(class.workload)];
+        (&registered.workload, &registered.names[usize::from(class.class)])
     }
 
     pub(super) fn class_priority(&self, class: ClassRef) -> Priority {
-        let registered = &self.policies[class.workload as usize];
-        let present = registered.present[class.class as usize];
+        let registered = &self.policies[usize::from(class.workload)];
+        let present = registered.present[usize::from(class.class)];
         present.map_or_else(Priority::default, |class| registered.policy.priority(class))
     }
 
@@ -163,13 +215,13 @@ impl Rulebook {
         if running.workload != asked.workload {
             return &Rule::Wait;
         }
-        self.policies[running.workload as usize].rule(scope, running.class, asked.class)
+        self.policies[usize::from(running.workload)].rule(scope, running.class, asked.class)
     }
 
     /// Whether equal requests of the class for one resource of `scope` are one.
     pub(super) fn is_coalescing(&self, scope: Scope, class: ClassRef) -> bool {
-        let registered = &self.policies[class.workload as usize];
-        registered.present[class.class as usize]
+        let registered = &self.policies[usize::from(class.workload)];
+        registered.present[usize::from(class.class)]
             .is_some_and(|class| registered.policy.is_coalescing(scope, class))
     }
 
@@ -182,6 +234,11 @@ impl Rulebook {
         self.may_join(scope, one, other) && self.may_join(scope, other, one)
     }
 
+    #[inline]
+    pub(super) fn edition(&self) -> u64 {
+        self.edition
+    }
+
     pub(super) fn overtakes_max(&self) -> u32 {
         self.limits.overtakes_max
     }
@@ -191,6 +248,7 @@ impl Rulebook {
     }
 
     /// The head start of a priority, in nanoseconds.
+    #[inline]
     pub(super) fn head_start(&self, priority: Priority) -> i128 {
         let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
         if cfg!(mutant = "urgent_is_last") {

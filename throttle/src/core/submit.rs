@@ -1,10 +1,9 @@
 //! How a request comes in: checked, then granted, refused, joined to an equal one, or put in
 //! line.
 
-use std::sync::Arc;
-
-use super::members::{Member, Members};
-use super::request_state::{Absence, Place, Waiter};
+use super::members::Member;
+use super::prepared::PreparedIndex;
+use super::request_state::{Absence, Place, Record};
 use super::{Core, Patience, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
@@ -17,6 +16,7 @@ impl Core {
     pub(crate) fn submit(
         &mut self,
         request: &Request,
+        prepared: Option<PreparedIndex>,
         patience: Patience,
         now: Instant,
     ) -> Result<Submitted, AcquireError> {
@@ -25,59 +25,59 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let draft = self.draft(request)?;
-        self.check_units(&draft)?;
-        let holds = self.holding_owners.contains_key(request.owner()) && request.root.is_none();
-        if let Some(equal) = self.equal(&draft, request) {
-            return self.follow(equal, request, patience, holds);
-        }
-        let (party, priority) = (draft.party.clone(), draft.priority);
-        let needs = self.place_needs(draft);
-        self.count(&needs, |counts| counts.submitted += 1);
-        if let Err(error) = self.check_rejections(&needs, &party) {
-            self.count(&needs, |counts| counts.rejected += 1);
-            self.forget(&needs);
+        let (mut record, priority) = self.drafted(request, prepared)?;
+        if let Err(error) = self.check_units(&record.needs, record.party) {
+            self.retire(record);
             return Err(error);
         }
-        let place = self.new_place(request, priority);
-        let waiter = Waiter {
-            party,
-            needs,
-            place,
-            since: self.now,
-            members: self_alone(place.id, request),
-            coalesce_key: request.coalesce_key.clone().filter(|_| request.root.is_none()),
-            witness: 0,
-            overtakes: 0,
-            is_reserving: false,
-        };
-        let witness = self.first_failing(&waiter.needs, place, &waiter.party);
-        if self.is_open && witness.is_none() {
-            return Ok(self.start(waiter));
+        let holds = request.root.is_none() && self.owns_permit(record.party.owner);
+        if let Some(equal) = self.equal(&record.needs, request) {
+            self.retire(record);
+            return self.follow(equal, request, patience, holds);
         }
-        let waiter = Waiter { witness: witness.unwrap_or(0), ..waiter };
-        let blocked_by = witness.and_then(|_| self.first_blocker(&waiter));
-        let refusal = match (patience, request.deadline) {
-            (Patience::Refuse, _) => Some(AcquireErrorKind::WouldWait { blocked_by }),
-            (Patience::Wait, Some(deadline)) if deadline <= self.now => {
-                Some(AcquireErrorKind::Expired { waited: request.waited, blocked_by })
-            }
-            (Patience::Wait, _) if holds => Some(AcquireErrorKind::WouldNest { blocked_by }),
-            (Patience::Wait, _) => None,
-        };
-        if let Some(kind) = refusal {
-            self.count(&waiter.needs, |counts| match kind {
+        if let Err(error) = self.check_rejections(&record.needs, record.party) {
+            self.count(&record.needs, |counts| {
+                counts.submitted += 1;
+                counts.rejected += 1;
+            });
+            self.retire(record);
+            return Err(error);
+        }
+        self.give_place(&mut record, request, priority);
+        let witness = self.first_failing(&record.needs, record.place, record.party);
+        if self.is_open && witness.is_none() {
+            self.count(&record.needs, |counts| {
+                counts.submitted += 1;
+                counts.granted_at_once();
+            });
+            return Ok(self.start(record));
+        }
+        self.count(&record.needs, |counts| counts.submitted += 1);
+        record.witness = witness.unwrap_or(0);
+        let is_expired = request.deadline.is_some_and(|deadline| deadline <= self.now);
+        if patience == Patience::Refuse || is_expired || holds {
+            let blocked_by = witness.and_then(|_| self.first_blocker(&record));
+            let kind = match patience {
+                Patience::Refuse => AcquireErrorKind::WouldWait { blocked_by },
+                Patience::Wait if is_expired => {
+                    AcquireErrorKind::Expired { waited: request.waited, blocked_by }
+                }
+                Patience::Wait => AcquireErrorKind::WouldNest { blocked_by },
+            };
+            self.count(&record.needs, |counts| match kind {
                 AcquireErrorKind::Expired { .. } => counts.expired += 1,
                 _ => counts.refused += 1,
             });
-            self.forget(&waiter.needs);
+            self.retire(record);
             return Err(refused(kind));
         }
+        record.coalesce_key = request.coalesce_key.clone().filter(|_| request.root.is_none());
+        let id = record.place.id;
         match self.is_open {
-            true => self.enter(waiter),
-            false => self.put_aside(waiter, Absence::NotOpen),
+            true => self.enter(record),
+            false => self.put_aside(record, Absence::NotOpen),
         }
-        Ok(Submitted::Queued(place.id))
+        Ok(Submitted::Queued(id))
     }
 
     /// A request that is one with a waiting one.
@@ -88,11 +88,11 @@ impl Core {
         patience: Patience,
         holds: bool,
     ) -> Result<Submitted, AcquireError> {
-        let waiter = match self.absentees.get(&equal) {
+        let waiter = match self.requests.absentee(equal) {
             Some(absentee) => &absentee.waiter,
-            None => &self.waiters[&equal],
+            None => self.waiter(equal),
         };
-        let into = waiter.party.owner.to_string();
+        let into = self.party_name(waiter.party.owner).to_string();
         let needs = waiter.needs.clone();
         self.count(&needs, |counts| {
             counts.submitted += 1;
@@ -109,20 +109,27 @@ impl Core {
         Err(AcquireError::new(request.owner(), kind))
     }
 
-    /// A new place: that of the arrival, less the head start.
-    pub(super) fn new_place(&mut self, request: &Request, priority: Priority) -> Place {
+    /// Gives a request its identity and its place: that of the arrival, less the head start.
+    pub(super) fn give_place(
+        &mut self,
+        record: &mut Record,
+        request: &Request,
+        priority: Priority,
+    ) {
         let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
         let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
-        let id = self.take_id();
-        Place { due, rank: id, id }
+        let id = self.requests.next_id();
+        record.place = Place { due, rank: id.number, id };
+        record.since = self.now;
+        record.members.rename(id, request.deadline);
     }
-}
 
-/// The one member of a request that nobody has joined yet.
-pub(super) fn self_alone(id: RequestId, request: &Request) -> Members {
-    let owner = Arc::from(request.owner());
-    let member = Member { owner, deadline: request.deadline, is_claimed: false };
-    Members::from([(id, member)])
+    /// Makes the owner of a request its first member.
+    pub(super) fn add_first_member(&mut self, record: &mut Record) {
+        let owner = record.party.owner;
+        self.parties.refer_again(owner);
+        record.members.push(record.place.id, Member { owner, deadline: None, is_claimed: false });
+    }
 }
 
 fn nanoseconds(moment: Instant) -> i128 {

@@ -25,6 +25,16 @@ pub struct CompiledPolicy {
 }
 
 impl CompiledPolicy {
+    /// The proper name of the class that is called `name`, by that name or an alias.
+    pub fn proper_name(&self, name: &str) -> Option<&str> {
+        self.class(name).map(|class| self.name(class))
+    }
+
+    /// Whether the policy bounds the limit `limit` of the resources of `scope`.
+    pub fn bounds(&self, scope: Scope, limit: &str) -> bool {
+        self.limit(scope, limit).is_some()
+    }
+
     /// The class that is called `name`, by its name or an alias.
     pub(crate) fn class(&self, name: &str) -> Option<ClassIndex> {
         self.lookup.get(name).copied()

@@ -50,7 +50,11 @@ pub(super) fn check(bench: &mut Bench) {
         Ok(graphs) => graphs,
         Err(why) => {
             bench.plugin = None;
-            return bench.must("instance", Finding::Broken(why));
+            let found = match bench.fixture().is_none() {
+                true => Finding::NotTried(format!("without a fixture: {why}")),
+                false => Finding::Broken(why),
+            };
+            return bench.must("instance", found);
         }
     };
     bench.must("instance", Ok(format!("it opens with {}", counted(graphs.len(), "machine"))));
