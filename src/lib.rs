@@ -36,6 +36,7 @@
 //! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
 //! | give it an archive | [`KeySource`], [`Key`] |
 //! | give it plugins | [`Plugin`], [`Trust`], [`SigningKey`], [`PluginLock`] |
+//! | give plugins their secrets | [`SecretStore`], [`SecretDirectory`], [`MemorySecrets`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | say what may run at once | [`EngineBuilder::streams`], [`EngineBuilder::lane`], [`Priority`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
@@ -56,6 +57,7 @@ mod events;
 mod key;
 mod operation;
 mod plugins;
+mod secrets;
 
 pub use archive::Key;
 pub use engine::{
@@ -67,10 +69,12 @@ pub use fsm_core::{Class, Environment, Fault, Graph, Progress, RunId, Timestamp}
 pub use key::KeySource;
 pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task, WaitsFor};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Until,
+    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Secret, Until,
+    async_trait,
     host::{PluginLock, SigningKey, Trust},
 };
 pub use plugins::Plugin;
+pub use secrets::{MemorySecrets, SecretDirectory, SecretStore};
 pub use throttle::{Priority, Scope, Snapshot};
 
 /// The examples in the README compile.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Config, Host, Machines, Manifest, PluginManifest, Workload,
+    Config, Host, Machines, Manifest, PluginManifest, Secrets, Workload,
     abi::{Call, Entry, Instance, Reply},
     message::{self, Intent, Migrated, Request, SCHEMA, call},
 };
@@ -138,13 +138,16 @@ trait Serve: Send + Sync + 'static {
 struct Served<W> {
     workload: Arc<W>,
     machines: Machines,
+    secrets: Secrets,
 }
 
 impl<W: Workload> Served<W> {
     fn open(config: &mut dyn FnMut(&str) -> Config) -> Result<Self, Fault> {
-        let workload = Arc::new(W::open(config(&W::manifest().workload))?);
+        let secrets = Secrets::default();
+        let config = config(&W::manifest().workload).with_secrets(secrets.clone());
+        let workload = Arc::new(W::open(config)?);
         let machines = workload.machines();
-        Ok(Served { workload, machines })
+        Ok(Served { workload, machines, secrets })
     }
 
     fn unknown_machine(name: &str) -> Fault {
@@ -156,6 +159,7 @@ impl<W: Workload> Served<W> {
 impl<W: Workload> Serve for Served<W> {
     async fn serve(&self, request: Request, call: Call) -> Result<Bytes, Fault> {
         let workload = &self.workload;
+        let _lent = self.secrets.lend(&call.host);
         match request {
             Request::Discover { .. } => reply(&workload.discover().await?),
             Request::Decide { item, wanted, points } => {

@@ -80,6 +80,7 @@
 //! | describe its machines | [`Machine`], [`State`], [`go`], [`check!`], [`Seal`] |
 //! | move bytes | [`Host`], [`Take`], [`Sink`], [`Source`] |
 //! | serve programs of the workload that call | [`Endpoint`], [`IncomingCall`], [`Route`], [`Taken`] |
+//! | log in somewhere | [`Manifest::secret`], [`Host::secret`], [`Secrets`], [`Secret`] |
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
@@ -108,6 +109,8 @@ pub mod message;
 mod plan;
 mod point;
 mod seal;
+mod secret;
+mod secrets;
 mod services;
 mod take;
 mod until;
@@ -127,6 +130,8 @@ pub use item::{InvalidItemId, Item, ItemId};
 pub use manifest::{Manifest, Operation, PluginManifest};
 pub use point::{PointId, PointKind, PointMeta, PointNotes, Receipt, StreamInfo};
 pub use seal::{Redirect, Seal, Sealed};
+pub use secret::Secret;
+pub use secrets::Secrets;
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;

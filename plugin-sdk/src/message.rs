@@ -153,6 +153,8 @@ pub mod call {
     /// Nothing → an [`IncomingCall`](crate::IncomingCall) and its connection: the next one that is
     /// attached to the operation, once there is one.
     pub const INGRESS_NEXT: &str = "ingress.next";
+    /// [`SecretGet`](super::SecretGet) → the secret's bytes, as they are: no document holds them.
+    pub const SECRET: &str = "secret";
     /// [`Intent`](super::Intent) → nothing.
     pub const EFFECT_INTENT: &str = "effect.intent";
     /// A [`Progress`](fsm_core::Progress) → nothing.
@@ -226,6 +228,13 @@ pub struct SealCall {
     pub notes: PointNotes,
     /// Its streams.
     pub receipts: Vec<Receipt>,
+}
+
+/// Asks for a secret. Served to every request, not only to steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretGet {
+    /// Its name, one of those that the workload's manifest declares.
+    pub name: String,
 }
 
 /// Records that an effect is about to run.

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 #[cfg(feature = "host")]
 use crate::abi::{Cancellation, HostCalls};
+use crate::secrets;
 use crate::{
-    IncomingCall, ItemId, OperationId, PointId, Receipt, TakeId, Taken,
+    IncomingCall, ItemId, OperationId, PointId, Receipt, Secret, TakeId, Taken,
     abi::{CallError, Chunk, HostHandle, LentBuffer, Object, SinkError, SinkHandle, SourceHandle},
     message::{self, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call},
 };
@@ -142,6 +143,24 @@ impl Host {
             Some(receipts) => Take::Finished(FinishedTake { begun_at, receipts, facts }),
             None => Take::Begun(OpenTake { host: self.clone(), id, begun_at }),
         })
+    }
+
+    /// Gets the secret `name`, one of those that the workload's manifest declares
+    /// ([`Manifest::secret`](crate::Manifest::secret)).
+    ///
+    /// Ask for it in the step that needs it, and let it go there: a state's data are written down,
+    /// so a secret must never be part of them.
+    ///
+    /// # Errors
+    ///
+    /// The host's fault: `secret.undeclared` if the manifest does not ask for it, `secret.missing`
+    /// if the host has none of that name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives nothing up.
+    pub async fn secret(&self, name: &str) -> Result<Secret, Fault> {
+        secrets::ask(&self.handle, name).await
     }
 
     /// Opens the stream `stream` of the recovery point `point` of this item.

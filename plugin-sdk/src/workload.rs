@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Until, Wanted, plan::base_links,
+    RestoreRequest, Route, RunPlan, Secrets, Until, Wanted, plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -109,13 +109,28 @@ pub trait Workload: Sized + Send + Sync + 'static {
 }
 
 /// A workload's part of the plugin's configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Config(Value);
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    value: Value,
+    secrets: Secrets,
+}
 
 impl Config {
     /// Wraps the configuration's JSON.
     pub fn new(value: Value) -> Self {
-        Config(value)
+        Config { value, secrets: Secrets::default() }
+    }
+
+    /// The same with these secrets: what the host does, and an author's test.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// The workload's way to its secrets, to be kept.
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.clone()
     }
 
     /// Reads it as `T`. A configuration that was left out reads as an empty object.
@@ -124,7 +139,7 @@ impl Config {
     ///
     /// A [`User`](fsm_core::Class::User) fault that names what does not fit.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        let value = match &self.0 {
+        let value = match &self.value {
             Value::Null => Value::Object(serde_json::Map::new()),
             value => value.clone(),
         };

@@ -24,7 +24,7 @@ use super::{
     state_dir::StateDir,
 };
 use crate::{
-    Error, ErrorKind, KeySource, Plugin,
+    Error, ErrorKind, KeySource, Plugin, SecretStore,
     admission::{Door, Lanes, Policies, Ticking, Time},
     catalog::Catalog,
     events::Event,
@@ -42,6 +42,7 @@ pub struct EngineBuilder {
     plugins: Vec<Plugin>,
     lanes: Lanes,
     bytes_per_second: Option<NonZeroU64>,
+    secrets: Option<Arc<dyn SecretStore>>,
     environment: Option<Shared>,
 }
 
@@ -58,6 +59,7 @@ impl EngineBuilder {
             plugins: Vec::new(),
             lanes: Lanes::default(),
             bytes_per_second: None,
+            secrets: None,
             environment: None,
         }
     }
@@ -84,6 +86,13 @@ impl EngineBuilder {
     /// Adds a plugin.
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
+        self
+    }
+
+    /// Where the secrets of plugins are kept. Without it a plugin that asks for one is told that
+    /// there is none.
+    pub fn secrets(mut self, store: impl SecretStore) -> Self {
+        self.secrets = Some(Arc::new(store));
         self
     }
 
@@ -192,6 +201,7 @@ impl EngineBuilder {
             environment: Arc::clone(&environment.0),
             events: broadcast::Sender::new(EVENTS),
             tokio: tokio.clone(),
+            vaults: Mutex::default(),
             runs: Mutex::default(),
             steps: Arc::default(),
             jobs: Mutex::default(),
@@ -204,9 +214,10 @@ impl EngineBuilder {
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
         let mut workloads = BTreeMap::new();
         for plugin in self.plugins {
-            let opened = plugin.open()?;
+            let opened = plugin.open(self.secrets.as_ref())?;
             for workload in opened {
                 let name = workload.name().to_owned();
+                services.confide(&name, Arc::clone(workload.vault()));
                 let engine = services.catalog.engine_version(name.clone()).await?;
                 let declared = &workload.manifest().throttle;
                 policies.register(&door.admission, &name, declared, engine)?;

@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use throttle::ByteRate;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, broadcast};
 
-use super::streams;
+use super::{streams, vault::Vault};
 use crate::{
     Error,
     admission::{AtWork, Pass, Taken},
@@ -39,6 +39,8 @@ pub(crate) struct Services {
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) tokio: tokio::runtime::Handle,
+    /// The secrets of each workload.
+    pub(crate) vaults: Mutex<BTreeMap<String, Arc<Vault>>>,
     pub(crate) runs: Mutex<BTreeMap<RunId, Arc<Scope>>>,
     /// Held, for reading, by every step that may still be at work in a plugin.
     pub(crate) steps: Arc<RwLock<()>>,
@@ -127,6 +129,17 @@ impl Services {
     /// Forgets a run that has ended.
     pub(crate) fn forget(&self, run: &RunId) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
+
+    /// The secrets of a workload.
+    fn vault(&self, workload: &str) -> Option<Arc<Vault>> {
+        self.vaults.lock().unwrap_or_else(PoisonError::into_inner).get(workload).cloned()
+    }
+
+    /// Lets the steps of a workload at its secrets.
+    pub(crate) fn confide(&self, workload: &str, vault: Arc<Vault>) {
+        let mut vaults = self.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        vaults.insert(workload.to_owned(), vault);
     }
 
     /// Waits until a step of `run` may begin: the job of the step before has ended, and what the
@@ -413,6 +426,10 @@ impl HostCalls for StepCalls {
                     answer(Document(()))
                 }
                 Err(fault) => refuse(&fault),
+            },
+            call::SECRET => match self.services.vault(self.scope.item.workload()) {
+                Some(vault) => vault.serve(&body),
+                None => refuse(&Fault::bug("workload.unknown", "the workload is not open")),
             },
             call::EFFECT_INTENT => {
                 let port = Arc::clone(&self.port);

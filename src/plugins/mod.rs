@@ -4,12 +4,14 @@
 //! A plugin is loaded from a library ([`Plugin::library`]) or linked in ([`Plugin::linked`]); from
 //! then on there is no difference. Each of its workloads is asked through typed requests
 //! ([`workload`]), its machines run as [`remote`] machines of the runtime, and what their steps
-//! ask for is answered by [`calls`], with [`streams`] into and out of the archive.
+//! ask for is answered by [`calls`], with [`streams`] into and out of the archive. What they are told
+//! in confidence comes through a [`vault`].
 
 pub(crate) mod calls;
 mod remote;
 mod source;
 mod streams;
+pub(crate) mod vault;
 pub(crate) mod workload;
 
 pub use source::Plugin;

@@ -1,6 +1,6 @@
 //! Where a plugin comes from.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use plugin_sdk::{
     Bundle, PluginManifest, Workload, Workloads,
@@ -10,7 +10,7 @@ use plugin_sdk::{
 use serde_json::Value;
 
 use super::workload::Hosted;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, SecretStore};
 
 /// A plugin to start an engine with, and its configuration.
 ///
@@ -59,8 +59,8 @@ impl Plugin {
         self
     }
 
-    /// Loads and opens it.
-    pub(crate) fn open(self) -> Result<Vec<Hosted>, Error> {
+    /// Loads and opens it. Its workloads get their secrets from `store`.
+    pub(crate) fn open(self, store: Option<&Arc<dyn SecretStore>>) -> Result<Vec<Hosted>, Error> {
         let library = match &self.from {
             From::Library { path, trust } => Library::load(path, trust)?,
             From::Linked(link) => link(),
@@ -82,7 +82,9 @@ impl Plugin {
         }
         let instance = library.init(message::encode(&self.config)?)?;
         let workloads = manifest.workloads.into_iter();
-        Ok(workloads.map(|manifest| Hosted::new(manifest, instance.clone())).collect())
+        Ok(workloads
+            .map(|manifest| Hosted::new(manifest, instance.clone(), store.cloned()))
+            .collect())
     }
 }
 

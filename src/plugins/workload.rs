@@ -6,23 +6,37 @@ use fsm_core::{Fault, Graph};
 use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
     Until, Wanted,
-    host::{NoCalls, PluginInstance},
+    host::PluginInstance,
     message::{self, Request},
 };
 use serde::de::DeserializeOwned;
 
-use crate::{Error, ErrorKind};
+use super::vault::{Confidant, Vault};
+use crate::{Error, ErrorKind, SecretStore};
 
 /// One workload of a plugin. Clones are the same workload.
 #[derive(Clone, Debug)]
 pub(crate) struct Hosted {
     manifest: Arc<Manifest>,
     instance: PluginInstance,
+    vault: Arc<Vault>,
 }
 
 impl Hosted {
-    pub(super) fn new(manifest: Manifest, instance: PluginInstance) -> Self {
-        Hosted { manifest: Arc::new(manifest), instance }
+    /// A workload that is given the secrets that it declares from `store`. Called within a tokio
+    /// runtime.
+    pub(super) fn new(
+        manifest: Manifest,
+        instance: PluginInstance,
+        store: Option<Arc<dyn SecretStore>>,
+    ) -> Self {
+        let vault = Arc::new(Vault::new(&manifest, store));
+        Hosted { manifest: Arc::new(manifest), instance, vault }
+    }
+
+    /// Where its steps get their secrets.
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -93,9 +107,11 @@ impl Hosted {
         self.ask(&Request::Machines { workload: self.name().to_owned() }).await
     }
 
-    /// Asks for something that is not a step: the plugin gets no services for it.
+    /// Asks for something that is not a step: of the host's services the plugin gets secrets only.
     pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let task = self.instance.start(message::encode(request)?, Arc::new(NoCalls));
+        let task = self
+            .instance
+            .start(message::encode(request)?, Arc::new(Confidant(Arc::clone(&self.vault))));
         match task.await?.result {
             Ok(reply) => Ok(message::decode(&reply)?),
             Err(fault) => Err(message::decode_fault(&fault).into()),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::CallSpan;
+use super::redact::{Discreet, Redactor};
 use crate::abi::{
     AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, Reply, Requested, Start, TaskFault,
     host_handle,
@@ -21,18 +22,23 @@ pub struct PluginInstance(Arc<Inner>);
 struct Inner {
     start: Start,
     instance: AbiInstance,
+    redactor: Arc<Redactor>,
 }
 
 impl PluginInstance {
-    /// An instance whose requests `start` begins: the function of the library that made it.
-    pub(super) fn new(start: Start, instance: AbiInstance) -> Self {
-        Self(Arc::new(Inner { start, instance }))
+    /// An instance whose requests `start` begins: the function of the library that made it. What it
+    /// says goes through `redactor`.
+    pub(super) fn new(start: Start, instance: AbiInstance, redactor: Arc<Redactor>) -> Self {
+        Self(Arc::new(Inner { start, instance, redactor }))
     }
 
     /// Starts a request; `host` answers what the plugin asks for in its course.
     ///
-    /// What the plugin logs meanwhile belongs to the current span.
+    /// What the plugin logs meanwhile belongs to the current span. A secret that the host gives it
+    /// is kept out of its log, its faults and its answers from then on.
     pub fn start(&self, request: impl Into<Bytes>, host: Arc<dyn HostCalls>) -> Task {
+        let redactor = Arc::clone(&self.0.redactor);
+        let host = Arc::new(Discreet::new(host, Arc::clone(&redactor)));
         let revoked = Cancellation::new();
         let span = CallSpan::new();
         let call = AbiCall {
@@ -48,6 +54,7 @@ impl PluginInstance {
             ended: Ended { revoked, span: Some(span) },
             heard: Some(asked.requested()),
             asked,
+            redactor,
             _instance: self.clone(),
         }
     }
@@ -74,6 +81,7 @@ pub struct Task {
     ended: Ended,
     asked: Cancellation,
     heard: Option<Requested>,
+    redactor: Arc<Redactor>,
     _instance: PluginInstance,
 }
 
@@ -120,7 +128,7 @@ impl Future for Task {
             this.heard = None;
             this.ended.end();
         }
-        answer
+        answer.map(|answer| this.redactor.answer(answer))
     }
 }
 

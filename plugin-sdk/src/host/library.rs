@@ -97,10 +97,15 @@ impl Library {
     ///
     /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
+        let redactor = self.0.log.redactor();
         match (self.0.root.init())(self.0.log.table(), config.into().into()) {
-            AbiOutcome::Ok(instance) => Ok(PluginInstance::new(self.0.root.start(), instance)),
-            AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
-            AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
+            AbiOutcome::Ok(instance) => {
+                Ok(PluginInstance::new(self.0.root.start(), instance, Arc::clone(redactor)))
+            }
+            AbiOutcome::Error(error) => Err(InitError::Refused(redactor.fault(error.into_bytes()))),
+            AbiOutcome::Panicked(text) => {
+                Err(InitError::Panicked(redactor.clean(&text.to_text()).into_owned()))
+            }
         }
     }
 }

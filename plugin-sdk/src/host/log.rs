@@ -4,17 +4,20 @@
 //! plugin's own target, and with the fields `plugin` (the library), `plugin.target`,
 //! `plugin.fields`, `plugin.file` and `plugin.line`. Its parent is the plugin's own span if there
 //! is one (opened here too, as `plugin`), else the span in which the request was started. What is
-//! not wanted is not sent. A record's text is bounded.
+//! not wanted is not sent. A record's text is bounded, and holds no secret that the plugin was
+//! given.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
+use super::redact::Redactor;
 use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record};
 
 /// No more than this of a text is logged.
@@ -28,6 +31,7 @@ pub(super) struct HostLog {
     table: OnceLock<HostTable_Ref>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
+    redactor: Arc<Redactor>,
 }
 
 type Spans = Mutex<BTreeMap<u64, Span>>;
@@ -45,7 +49,18 @@ impl HostLog {
 
     fn leaked(path: &Path) -> &'static Self {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Box::leak(Box::new(Self { plugin, table: OnceLock::new(), open: Mutex::default() }))
+        let (table, open, redactor) = (OnceLock::new(), Mutex::default(), Arc::default());
+        Box::leak(Box::new(Self { plugin, table, open, redactor }))
+    }
+
+    /// What keeps the library's secrets out of what is shown of it.
+    pub(super) fn redactor(&self) -> &Arc<Redactor> {
+        &self.redactor
+    }
+
+    /// What is shown of a text: bounded, and without secrets.
+    fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
+        self.redactor.clean_start(text.as_str(), TEXT_BYTES_MAX)
     }
 
     /// The table that a plugin logs through.
@@ -81,6 +96,7 @@ impl HostLog {
     }
 
     fn event(&self, log: &AbiLog<'_>, parent: &Span) {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
         macro_rules! emit {
             ($level:expr) => {
                 tracing::event!(
@@ -88,12 +104,12 @@ impl HostLog {
                     parent: parent.id(),
                     $level,
                     plugin = self.plugin,
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
                     plugin.file = log.file.as_str(),
                     plugin.line = log.line,
                     "{}",
-                    bounded(log.message)
+                    self.shown(log.message)
                 )
             };
         }
@@ -107,6 +123,8 @@ impl HostLog {
     }
 
     fn span(&self, log: &AbiLog<'_>, parent: &Span) -> Span {
+        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
+        let name = self.shown(log.name);
         macro_rules! make {
             ($level:expr) => {
                 tracing::span!(
@@ -115,9 +133,9 @@ impl HostLog {
                     $level,
                     "plugin",
                     plugin = self.plugin,
-                    plugin.span = log.name.as_str(),
-                    plugin.target = log.target.as_str(),
-                    plugin.fields = bounded(log.fields),
+                    plugin.span = &*name,
+                    plugin.target = &*target,
+                    plugin.fields = &*fields,
                 )
             };
         }
@@ -158,11 +176,6 @@ impl Drop for CallSpan {
 fn lock(spans: &Spans) -> MutexGuard<'_, BTreeMap<u64, Span>> {
     // No code that can panic runs under this lock.
     spans.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn bounded(text: RStr<'_>) -> &str {
-    let text = text.as_str();
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
 /// The log behind a token of [`HostLog::table`].

@@ -35,6 +35,7 @@ mod no_calls;
 mod open;
 mod place;
 mod pool;
+mod redact;
 mod sidecar;
 mod signature;
 mod stop;
