@@ -95,6 +95,7 @@
 struct WritingAPlugin;
 
 pub mod abi;
+mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decision;
@@ -113,10 +114,13 @@ mod secret;
 mod secrets;
 mod services;
 mod take;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod until;
 mod workload;
 
 pub use async_trait::async_trait;
+pub use blocking::{Blocking, blocking};
 pub use decision::{Claim, Decision, OperationId, Overwrite, RestoreRequest, RunPlan, Wanted};
 #[doc(hidden)]
 pub use dispatch::Opened;
@@ -135,5 +139,7 @@ pub use secrets::Secrets;
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+#[cfg(feature = "tokio")]
+pub use tokio::TokioExecutor;
 pub use until::Until;
 pub use workload::{Config, Machines, Workload};

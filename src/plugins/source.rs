@@ -1,11 +1,11 @@
 //! Where a plugin comes from.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use plugin_sdk::{
     Bundle, PluginManifest, Workload, Workloads,
     host::{Library, Trust},
-    message,
+    message::{self, Terms},
 };
 use serde_json::Value;
 
@@ -80,12 +80,20 @@ impl Plugin {
             let fault = fsm_core::Fault::user("plugin.other_abi", message);
             return Err(Error::new(ErrorKind::Plugin, fault.advise("upgrade this agent")));
         }
-        let instance = library.init(message::encode(&self.config)?)?;
+        let instance = library.init(message::encode_config(&self.config, terms())?)?;
         let workloads = manifest.workloads.into_iter();
         Ok(workloads
             .map(|manifest| Hosted::new(manifest, instance.clone(), store.cloned()))
             .collect())
     }
+}
+
+/// What every plugin is told: as many threads as the node has processors, and no more than four.
+/// What does not block needs few, and each plugin starts its own.
+fn terms() -> Terms {
+    const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Terms::new().workers(processors.min(MOST))
 }
 
 impl fmt::Debug for Plugin {

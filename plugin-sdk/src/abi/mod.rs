@@ -18,6 +18,9 @@
 //! Two types of other crates are part of it: [`Bytes`](::bytes::Bytes), in the safe interface, and
 //! `abi_stable`'s header of a library, which nobody but the loader reads.
 //!
+//! A plugin that is not written in Rust exports a plain table instead ([`AbiCPlugin`]), over the same
+//! types; see `include/mercury_plugin.h`.
+//!
 //! **Who uses what.** A plugin implements [`Entry`] and [`Instance`] and exports the former with
 //! [`export_entry!`](crate::export_entry). A host implements [`HostCalls`], [`HostSink`] and
 //! [`HostSource`], and loads with `plugin_sdk::host`. The `Abi…` types are what crosses; only this
@@ -28,6 +31,9 @@
 
 mod buffer;
 mod bytes;
+mod c_entry;
+#[cfg(test)]
+mod c_header;
 mod descriptor;
 mod entry;
 mod exec;
@@ -44,6 +50,7 @@ mod waker;
 pub use abi_stable::library::LibHeader as PluginHeader;
 pub use buffer::{AbiBuffer, Chunk, LentBuffer};
 pub use bytes::AbiBytes;
+pub use c_entry::{ABI_MINOR, AbiCHost, AbiCPlugin, C_MAGIC, C_SYMBOL_PREFIX};
 pub use descriptor::{AbiDescriptor, OwnedDescriptor};
 pub use entry::{Call, Entry, Instance, Place, root};
 pub use exec::{Executor, Own};
@@ -61,6 +68,8 @@ pub use task::{AbiPoll, AbiTask, BoxFuture};
 pub use waker::AbiWaker;
 
 #[cfg(feature = "host")]
+pub(crate) use c_entry::CTableError;
+pub(crate) use exec::{own, wait};
 pub(crate) use guard::contain;
 #[cfg(feature = "host")]
 pub(crate) use host_calls::host_handle;

@@ -11,24 +11,24 @@ use super::sink::{AbiSink, SinkHandle};
 use super::source::{AbiSource, SourceHandle};
 
 /// How a task ended, in an answer that crosses.
-mod status {
+pub(super) mod status {
     /// The body is the reply.
-    pub(super) const OK: u8 = 0;
+    pub(in crate::abi) const OK: u8 = 0;
     /// The body is the error.
-    pub(super) const ERROR: u8 = 1;
+    pub(in crate::abi) const ERROR: u8 = 1;
     /// The request was no longer current when it was answered; no body.
-    pub(super) const REVOKED: u8 = 2;
+    pub(in crate::abi) const REVOKED: u8 = 2;
     /// The task had given its answer before; no body.
-    pub(super) const FINISHED: u8 = 3;
+    pub(in crate::abi) const FINISHED: u8 = 3;
 }
 
 /// A reply as it crosses.
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct AbiReply {
-    status: u8,
-    body: AbiBytes,
-    object: AbiObject,
+    pub(super) status: u8,
+    pub(super) body: AbiBytes,
+    pub(super) object: AbiObject,
 }
 
 /// What a reply hands over beside its body.

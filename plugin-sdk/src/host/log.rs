@@ -18,7 +18,10 @@ use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
 use super::redact::Redactor;
-use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record};
+use crate::abi::{
+    ABI_MAJOR, ABI_MINOR, AbiCHost, AbiLog, AbiToken, C_MAGIC, HostTable, HostTable_Ref, contain,
+    record,
+};
 
 /// No more than this of a text is logged.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +32,7 @@ const SPANS_MAX: usize = 4096;
 pub(super) struct HostLog {
     plugin: String,
     table: OnceLock<HostTable_Ref>,
+    c_table: OnceLock<AbiCHost>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
     redactor: Arc<Redactor>,
@@ -49,8 +53,13 @@ impl HostLog {
 
     fn leaked(path: &Path) -> &'static Self {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let (table, open, redactor) = (OnceLock::new(), Mutex::default(), Arc::default());
-        Box::leak(Box::new(Self { plugin, table, open, redactor }))
+        Box::leak(Box::new(Self {
+            plugin,
+            table: OnceLock::new(),
+            c_table: OnceLock::new(),
+            open: Mutex::default(),
+            redactor: Arc::default(),
+        }))
     }
 
     /// What keeps the library's secrets out of what is shown of it.
@@ -58,9 +67,20 @@ impl HostLog {
         &self.redactor
     }
 
-    /// What is shown of a text: bounded, and without secrets.
+    /// What is shown of a text: bounded, and without secrets. What is not text, which a plugin in
+    /// C may send, is replaced.
     fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
-        self.redactor.clean_start(text.as_str(), TEXT_BYTES_MAX)
+        if text.is_empty() {
+            return Cow::Borrowed("");
+        }
+        let bytes = text.as_rslice().as_slice();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]);
+                Cow::Owned(self.redactor.clean_start(&text, TEXT_BYTES_MAX).into_owned())
+            }
+        }
     }
 
     /// The table that a plugin logs through.
@@ -68,6 +88,19 @@ impl HostLog {
         *self.table.get_or_init(|| {
             let data = AbiToken(std::ptr::from_ref(self).cast());
             HostTable { data, log_enabled, log }.leak_into_prefix()
+        })
+    }
+
+    /// The same for a plugin in C.
+    pub(super) fn c_table(&'static self) -> &'static AbiCHost {
+        self.c_table.get_or_init(|| AbiCHost {
+            magic: C_MAGIC,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            struct_size: size_of::<AbiCHost>(),
+            data: AbiToken(std::ptr::from_ref(self).cast()),
+            log_enabled,
+            log,
         })
     }
 
@@ -106,7 +139,7 @@ impl HostLog {
                     plugin = self.plugin,
                     plugin.target = &*target,
                     plugin.fields = &*fields,
-                    plugin.file = log.file.as_str(),
+                    plugin.file = &*self.shown(log.file),
                     plugin.line = log.line,
                     "{}",
                     self.shown(log.message)
