@@ -148,11 +148,13 @@ fn check(subject: Subject, groups: &[Group]) {
 }
 
 #[test]
+#[ignore = "takes many minutes: each play makes a server"]
 fn the_plugin_stands_the_conformance_kit_linked() {
     check(Subject::linked::<Postgres>(), &Group::ALL);
 }
 
 #[test]
+#[ignore = "takes many minutes: each play makes a server"]
 fn the_plugin_stands_the_conformance_kit_loaded() {
     let program = std::env::current_exe().unwrap();
     let built = program.parent().unwrap().join("libplugin_postgres.so");
