@@ -263,7 +263,12 @@ fn load(kind: LoadErrorKind) -> (Class, &'static str, &'static str) {
             let advice = "get the plugin from its vendor again, with its description";
             (Class::User, "plugin.mismatch", advice)
         }
-        Kind::Manifest | Kind::Layout => {
+        Kind::Runner => {
+            let advice = "begin `main` with `mercury::runner::serve_if_asked()`, install \
+                          `plugin-runner` beside the agent, or load the plugin with `in_process`";
+            (Class::User, "plugin.runner", advice)
+        }
+        Kind::Manifest | Kind::Layout | Kind::Crashed => {
             (Class::Bug, "plugin.broken", "report it to the plugin's author")
         }
         _ => (Class::User, "plugin.not_a_plugin", BUILD),

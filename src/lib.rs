@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | start and stop it | [`Engine`], [`EngineBuilder`], [`Shutdown`] |
 //! | give it an archive | [`KeySource`], [`Key`] |
-//! | give it plugins | [`Plugin`], [`Trust`], [`SigningKey`], [`PluginLock`] |
+//! | give it plugins | [`Plugin`], [`Isolation`], [`Process`], [`runner`], [`Trust`], [`SigningKey`], [`PluginLock`] |
 //! | give plugins their secrets | [`SecretStore`], [`SecretDirectory`], [`MemorySecrets`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | say what may run at once | [`EngineBuilder::streams`], [`EngineBuilder::lane`], [`Priority`] |
@@ -59,6 +59,11 @@ mod operation;
 mod plugins;
 mod secrets;
 
+/// The program as the process of an isolated plugin.
+pub mod runner {
+    pub use plugin_sdk::runner::serve_if_asked;
+}
+
 pub use archive::Key;
 pub use engine::{
     BackupRequest, Engine, EngineBuilder, LostExclusion, Operation, RestoreTo, Shutdown,
@@ -71,9 +76,9 @@ pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task, WaitsFor
 pub use plugin_sdk::{
     Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Secret, Until,
     async_trait,
-    host::{PluginLock, SigningKey, Trust},
+    host::{PluginLock, Process, Runner, SigningKey, Trust},
 };
-pub use plugins::Plugin;
+pub use plugins::{Isolation, Plugin};
 pub use secrets::{MemorySecrets, SecretDirectory, SecretStore};
 pub use throttle::{Priority, Scope, Snapshot};
 

@@ -154,7 +154,7 @@ pub struct BackupStats {
     /// What the new bytes take in the archive, compressed and encrypted.
     pub stored_bytes: u64,
     /// Chunks of the stream that lay in buffers that the engine had lent: not copied on their way
-    /// from the plugin to the archive.
+    /// from the plugin to the archive, but once where they left a process of the plugin's own.
     pub lent_chunks: u64,
     /// Chunks that lay in memory of the plugin's own.
     pub foreign_chunks: u64,

@@ -352,7 +352,7 @@ async fn one_damaged_point_spoils_no_other() {
 async fn a_library_that_is_no_plugin() {
     let world = World::new();
     let start = async |path: &Path| {
-        let plugin = Plugin::library(path, Trust::development("a test's own file"));
+        let plugin = Plugin::library(path, Trust::development("a test's own file")).in_process();
         let error = world.bare().plugin(plugin).start().await.map(drop).unwrap_err();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         assert!(error.to_string().contains(&name), "{error}");
@@ -386,7 +386,7 @@ async fn a_library_that_is_no_plugin() {
     fs::write(&newer, library).unwrap();
     check(start(&newer).await, "plugin.other_abi");
 
-    let untrusted = Plugin::library(newer, Trust::root_owned());
+    let untrusted = Plugin::library(newer, Trust::root_owned()).in_process();
     let error = world.bare().plugin(untrusted).start().await.unwrap_err();
     check(error, "plugin.untrusted");
     world.start().await;

@@ -138,6 +138,24 @@ fn a_killed_backup_is_finished_by_the_next_process() {
 }
 
 #[test]
+fn a_plugin_that_dies_in_the_middle_takes_neither_the_agent_nor_the_backup_along() {
+    let text = story("isolated", &["--megabytes", "8"]);
+    check_lines(
+        &text,
+        &[
+            "An engine starts; the plugin's code is not in its process.",
+            "A backup begins, and its process dies when half of the bytes are on their way.",
+            "the agent lives, and the backup was finished by a new process",
+            "Recovery points:",
+            "nightly/1 (full)",
+            "PRAGMA integrity_check: ok",
+            "restored content is identical",
+        ],
+    );
+    assert_eq!(text.matches("nightly/1 (full)").count(), 1, "{text}");
+}
+
+#[test]
 fn scattered_changes_are_told_beside_the_pages_that_differ() {
     let text = story("scattered", &["--megabytes", "4"]);
     for part in ["pages that differ: ", "bytes stored anew: "] {
@@ -146,11 +164,39 @@ fn scattered_changes_are_told_beside_the_pages_that_differ() {
 }
 
 #[test]
+fn a_shop_comes_back_as_it_was_at_noon() {
+    let output = run("pitr", &[]);
+    let text = String::from_utf8(output.stdout).expect("an example prints text");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("SKIPPED") {
+        assert!(output.status.success(), "{stderr}");
+        return;
+    }
+    assert!(output.status.success(), "{text}\n{stderr}");
+    assert!(stderr.is_empty(), "{stderr}");
+    check_lines(
+        &text,
+        &[
+            "A server and an engine start.",
+            "the plugin found postgres/shop/cluster",
+            "skipped: no transaction has ended since the newest recovery point",
+            "At noon there are 20750 orders.",
+            "Noon is covered by afternoon/1.",
+            "a server replayed the log up to noon: 20750 orders",
+            "20000 orders",
+            "restored content is identical",
+        ],
+    );
+}
+
+#[test]
 fn no_example_has_the_plugin_inside() {
     assert!(contains(&library(), SYMBOL), "the plugin exports another symbol");
-    for name in ["quickstart", "interrupted", "scattered"] {
+    for name in ["quickstart", "interrupted", "isolated", "scattered"] {
         assert!(!contains(&example(name), SYMBOL), "{name} was linked with the plugin");
     }
+    let postgres = b"mercury_plugin_v1_plugin_postgres";
+    assert!(!contains(&example("pitr"), postgres), "pitr was linked with the plugin");
 }
 
 #[test]

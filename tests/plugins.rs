@@ -51,7 +51,7 @@ fn given(world: &World) -> mercury::KeySource {
 
 fn loaded(world: &World) -> Plugin {
     let trust = Trust::development("built together with this test");
-    Plugin::library(support::library(), trust).config("sqlite", world.config())
+    Plugin::library(support::library(), trust).in_process().config("sqlite", world.config())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

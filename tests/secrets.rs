@@ -47,7 +47,7 @@ fn loaded() -> Plugin {
     let program = std::env::current_exe().unwrap();
     let target = program.parent().and_then(Path::parent).unwrap();
     let library = target.join("examples/libsecretive_library.so");
-    Plugin::library(library, Trust::development("built together with this test"))
+    Plugin::library(library, Trust::development("built together with this test")).in_process()
 }
 
 async fn start(world: &World, plugin: Plugin, secrets: impl SecretStore) -> Engine {

@@ -31,7 +31,7 @@ impl Arguments {
         let mut read = Arguments {
             database: None,
             bytes: MEGABYTES * 1_000_000,
-            plugin: built_beside(&std::env::current_exe()?),
+            plugin: built_beside(&std::env::current_exe()?, "plugin_sqlite"),
             keep: false,
         };
         let mut given = std::env::args_os().skip(1);
@@ -79,9 +79,9 @@ fn usage() -> Report {
     Report::new(USAGE)
 }
 
-/// `cargo` puts the plugin into `target/<profile>/deps` when it builds an example into
+/// The library of the crate `plugin`: `cargo` puts it into `target/<profile>/deps` when it builds an example into
 /// `target/<profile>/examples`.
-fn built_beside(program: &Path) -> PathBuf {
+pub fn built_beside(program: &Path, plugin: &str) -> PathBuf {
     let profile = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    profile.join("deps").join(format!("{DLL_PREFIX}plugin_sqlite{DLL_SUFFIX}"))
+    profile.join("deps").join(format!("{DLL_PREFIX}{plugin}{DLL_SUFFIX}"))
 }

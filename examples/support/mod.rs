@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`application`] | the application whose database is backed up: a process of its own |
 //! | [`arguments`] | what was asked for on the command line |
+//! | [`cluster`] | a PostgreSQL server of one's own |
 //! | [`content`], [`dataset`] | what a database holds, and a database to try things on |
 //! | [`ledger`] | what each operation cost, as a table |
 //! | [`place`] | directories, and the engine that works in them |
@@ -14,6 +15,7 @@
 
 pub mod application;
 pub mod arguments;
+pub mod cluster;
 pub mod content;
 pub mod dataset;
 pub mod ledger;

@@ -42,7 +42,11 @@ pub fn engine(plugin: &Path, data: &Path, root: &Path, key: KeySource) -> Engine
     // Whoever ships a plugin puts it where only the administrator can write, and says
     // `Trust::root_owned()` instead.
     let trust = Trust::development("an example, with a plugin from its own source tree");
-    let plugin = Plugin::library(plugin, trust).config("sqlite", json!({ "directories": [data] }));
+    // In this process, as befits a plugin that is trusted like the program itself: the figures that
+    // the examples show are the archive's. The example `isolated` does it the other way.
+    let plugin = Plugin::library(plugin, trust)
+        .in_process()
+        .config("sqlite", json!({ "directories": [data] }));
     Engine::builder()
         .state_dir(root.join("state"))
         .archive_dir(root.join("archive"), key)

@@ -115,6 +115,9 @@ pub enum Verdict {
     /// The machine cannot read the state: its data are of another form, or it has no such state.
     /// Nothing was done; the run is quarantined.
     Unreadable(Fault),
+    /// Whoever runs the machine's steps does so no more, for this run: what ran them has died of
+    /// it again and again, say. The run is quarantined.
+    Quarantine(Fault),
 }
 
 impl From<Fault> for Outcome {

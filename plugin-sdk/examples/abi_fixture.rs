@@ -56,7 +56,9 @@ impl Instance for Made {
 
     fn place(&self, request: &Bytes) -> Place {
         match &request[..] {
-            b"polls" | b"keep the waker" | b"panic inline" | b"hang inline" => Place::Inline,
+            b"polls" | b"keep the waker" | b"panic inline" | b"hang inline" | b"echo inline" => {
+                Place::Inline
+            }
             _ => Place::Own,
         }
     }
@@ -67,7 +69,9 @@ impl Made {
         let request = String::from_utf8_lossy(&call.request).into_owned();
         let (verb, rest) = request.split_once(':').unwrap_or((&request, ""));
         match verb {
-            "echo" => Reply::ok(rest.to_owned()),
+            "echo" | "echo inline" => Reply::ok(rest.to_owned()),
+            "send untouched" => send_many(&call.host, rest, false).await,
+            "send filled" => send_many(&call.host, rest, true).await,
             "refuse" => Reply::error(rest.to_owned()),
             "thread" => Reply::ok(std::thread::current().name().unwrap_or_default().to_owned()),
             "starts" => number(&self.starts),
@@ -206,6 +210,27 @@ async fn send_lent(host: &HostHandle) -> Reply {
         }
         Err(error) => Reply::error(format!("{error:?}")),
     }
+}
+
+/// Sends as many chunks of 1 MiB as it is told, in the host's buffers.
+async fn send_many(host: &HostHandle, chunks: &str, is_filled: bool) -> Reply {
+    let mut sink = match sink(host).await {
+        Ok(sink) => sink,
+        Err(reply) => return reply,
+    };
+    for _ in 0..chunks.parse().unwrap_or(0_u32) {
+        let mut buffer = match sink.buffer(1 << 20).await {
+            Ok(buffer) => buffer,
+            Err(error) => return Reply::error(format!("{error:?}")),
+        };
+        if is_filled {
+            buffer.fill(7);
+        }
+        if let Err(error) = sink.send(buffer.freeze(1 << 20)).await {
+            return Reply::error(format!("{error:?}"));
+        }
+    }
+    sink.finish().await.map_or_else(|error| Reply::error(format!("{error:?}")), Reply::ok)
 }
 
 /// Sends chunks of its own until the sink is closed; the reply says how many were accepted.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use fsm_core::{Fault, Outcome, Port, Progress, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     Config, Host, Machines, Manifest, PluginManifest, Secrets, Workload,
-    abi::{Call, Entry, Instance, Reply},
+    abi::{Call, Entry, Instance, Place, Reply},
     message::{self, Intent, Migrated, Request, SCHEMA, call},
 };
 
@@ -82,10 +82,13 @@ impl<W: Workloads> Entry for Bundle<W> {
         serde_json::to_vec(&manifest).unwrap_or_default()
     }
 
-    fn init(config: Bytes) -> Result<Box<dyn Instance>, Vec<u8>> {
+    fn init(bytes: Bytes) -> Result<Box<dyn Instance>, Vec<u8>> {
         let open = || {
-            let mut config: BTreeMap<String, Value> = message::decode(&config)?;
-            W::open(&mut |workload| Config::new(config.remove(workload).unwrap_or_default()))
+            let mut config: BTreeMap<String, Value> = message::decode(&bytes)?;
+            let terms = message::decode_terms(&bytes);
+            W::open(&mut |workload| {
+                Config::new(config.remove(workload).unwrap_or_default()).terms(terms)
+            })
         };
         match open() {
             Ok(workloads) => Ok(Box::new(Plugin { workloads: Arc::new(workloads) })),
@@ -108,6 +111,54 @@ impl Instance for Plugin {
                 Err(fault) => Reply::error(message::encode_fault(&fault)),
             }
         })
+    }
+
+    fn place(&self, request: &Bytes) -> Place {
+        self.workloads.place(request)
+    }
+}
+
+impl Opened {
+    /// Where a request runs: where its workload says. Only if workloads of one plugin differ, the
+    /// request is looked into here, on the host's thread.
+    fn place(&self, request: &[u8]) -> Place {
+        let mut places = self.0.values().map(|served| served.place());
+        match (places.next(), places.next()) {
+            (Some(only), None) => return only,
+            _ if self.0.values().all(|served| matches!(served.place(), Place::Own)) => {
+                return Place::Own;
+            }
+            _ => {}
+        }
+        let named = message::decode::<Addressed>(request).ok();
+        let workload = named.as_ref().and_then(Addressed::workload);
+        // A request for nobody is refused by whoever reads it.
+        workload.and_then(|name| self.0.get(name)).map_or(Place::Own, |served| served.place())
+    }
+}
+
+/// As much of a request as says whom it is for.
+#[derive(Deserialize)]
+struct Addressed {
+    #[serde(default)]
+    workload: Option<String>,
+    #[serde(default)]
+    item: Option<String>,
+    #[serde(default)]
+    restore: Option<Restored>,
+}
+
+#[derive(Deserialize)]
+struct Restored {
+    item: String,
+}
+
+impl Addressed {
+    fn workload(&self) -> Option<&str> {
+        let restored = self.restore.as_ref().map(|restore| &restore.item);
+        let item = self.item.as_ref().or(restored);
+        let of_item = item.and_then(|item| item.split('/').next());
+        self.workload.as_deref().or(of_item)
     }
 }
 
@@ -132,11 +183,13 @@ async fn serve(workloads: &Opened, call: Call) -> Result<Bytes, Fault> {
 
 #[async_trait]
 trait Serve: Send + Sync + 'static {
+    fn place(&self) -> Place;
     async fn serve(&self, request: Request, call: Call) -> Result<Bytes, Fault>;
 }
 
 struct Served<W> {
     workload: Arc<W>,
+    place: Place,
     machines: Machines,
     secrets: Secrets,
 }
@@ -146,8 +199,8 @@ impl<W: Workload> Served<W> {
         let secrets = Secrets::default();
         let config = config(&W::manifest().workload).with_secrets(secrets.clone());
         let workload = Arc::new(W::open(config)?);
-        let machines = workload.machines();
-        Ok(Served { workload, machines, secrets })
+        let (machines, place) = (workload.machines(), workload.place());
+        Ok(Served { workload, place, machines, secrets })
     }
 
     fn unknown_machine(name: &str) -> Fault {
@@ -157,6 +210,10 @@ impl<W: Workload> Served<W> {
 
 #[async_trait]
 impl<W: Workload> Serve for Served<W> {
+    fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     async fn serve(&self, request: Request, call: Call) -> Result<Bytes, Fault> {
         let workload = &self.workload;
         let _lent = self.secrets.lend(&call.host);

@@ -84,6 +84,7 @@
 //! | say what went wrong | [`Fault`], [`Class`] |
 //! | know what crosses the boundary | [`message`], [`abi`] |
 //! | load plugins (feature `host`) | `host` |
+//! | be the process of an isolated plugin (feature `runner`) | `runner` |
 //! | prove that a plugin is right (feature `conformance`) | `conformance` |
 //!
 //! Third-party types in signatures: `serde_json::Value` for documents of the plugin's own,
@@ -95,6 +96,7 @@
 struct WritingAPlugin;
 
 pub mod abi;
+mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decision;
@@ -108,15 +110,22 @@ mod manifest;
 pub mod message;
 mod plan;
 mod point;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub mod runner;
 mod seal;
 mod secret;
 mod secrets;
 mod services;
 mod take;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod until;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod wire;
 mod workload;
 
 pub use async_trait::async_trait;
+pub use blocking::{Blocking, blocking};
 pub use decision::{Claim, Decision, OperationId, Overwrite, RestoreRequest, RunPlan, Wanted};
 #[doc(hidden)]
 pub use dispatch::Opened;
@@ -135,5 +144,7 @@ pub use secrets::Secrets;
 pub use services::{FinishedTake, Host, OpenTake, Sink, Source, Take};
 pub use take::TakeId;
 pub use throttle;
+#[cfg(feature = "tokio")]
+pub use tokio::TokioExecutor;
 pub use until::Until;
 pub use workload::{Config, Machines, Workload};

@@ -4,6 +4,8 @@
 //! is answered with a fault that names it, so that either side may be newer. A change that an
 //! older reader would misunderstand raises [`SCHEMA`].
 
+use std::num::NonZeroUsize;
+
 use bytes::Bytes;
 use fsm_core::{Data, Fault, StepCall, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -261,6 +263,58 @@ pub fn encode<T: Serialize>(body: &T) -> Result<Bytes, Fault> {
     encoded.map(Bytes::from).map_err(|error| {
         Fault::bug("message.encode", "a message has no JSON form").caused_by(&error)
     })
+}
+
+/// What a host tells a plugin beside its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Terms {
+    /// How many threads the plugin should start for work that does not block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroUsize>,
+}
+
+impl Terms {
+    /// Nothing is said.
+    pub fn new() -> Self {
+        Terms::default()
+    }
+
+    /// Says how many threads to start for work that does not block.
+    #[must_use]
+    pub fn workers(mut self, workers: NonZeroUsize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+}
+
+/// Writes a plugin's configuration, as [`encode`] does, with the host's terms beside it. A plugin
+/// that knows nothing of them reads the configuration alone.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_config<T: Serialize>(config: &T, terms: Terms) -> Result<Bytes, Fault> {
+    #[derive(Serialize)]
+    struct WithTerms<T> {
+        schema: u16,
+        body: T,
+        host: Terms,
+    }
+    let encoded = serde_json::to_vec(&WithTerms { schema: SCHEMA, body: config, host: terms });
+    encoded.map(Bytes::from).map_err(|error| {
+        Fault::bug("message.encode", "a configuration has no JSON form").caused_by(&error)
+    })
+}
+
+/// The host's terms beside a configuration; none if it says none, or says them in another form.
+pub(crate) fn decode_terms(config: &[u8]) -> Terms {
+    #[derive(Deserialize)]
+    struct Beside {
+        #[serde(default)]
+        host: Terms,
+    }
+    serde_json::from_slice(config).map(|Beside { host }| host).unwrap_or_default()
 }
 
 /// Reads what [`encode`] wrote.

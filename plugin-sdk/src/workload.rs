@@ -1,5 +1,6 @@
 //! What a plugin author implements.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,8 @@ use serde_json::Value;
 
 use crate::{
     Decision, Endpoint, Host, IncomingCall, Item, ItemId, Manifest, PointId, PointMeta,
-    RestoreRequest, Route, RunPlan, Secrets, Until, Wanted, plan::base_links,
+    RestoreRequest, Route, RunPlan, Secrets, Until, Wanted, abi::Place, message::Terms,
+    plan::base_links,
 };
 
 /// One kind of system that a plugin backs up and restores.
@@ -104,21 +106,44 @@ pub trait Workload: Sized + Send + Sync + 'static {
         Route::refuse("ingress.not_served", [])
     }
 
+    /// Where the workload's code runs: asked once, after [`open`](Workload::open). By default each
+    /// request has a thread of the plugin's own, and may block it. A workload whose code needs
+    /// tokio keeps a [`TokioExecutor`](crate::TokioExecutor) (feature `tokio`) and answers
+    /// [`Place::On`].
+    fn place(&self) -> Place {
+        Place::Own
+    }
+
     /// The machines that runs of this workload execute.
     fn machines(self: &Arc<Self>) -> Machines;
 }
 
-/// A workload's part of the plugin's configuration.
+/// A workload's part of the plugin's configuration, and what the host allows the plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     value: Value,
+    terms: Terms,
     secrets: Secrets,
 }
 
 impl Config {
     /// Wraps the configuration's JSON.
     pub fn new(value: Value) -> Self {
-        Config { value, secrets: Secrets::default() }
+        Config { value, terms: Terms::default(), secrets: Secrets::default() }
+    }
+
+    /// The same, with what the host allows.
+    #[must_use]
+    pub fn terms(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    /// How many threads the plugin should start for work that does not block: what the host has
+    /// said, else two. Several plugins share the node with each other and with what they back up.
+    pub fn workers(&self) -> NonZeroUsize {
+        const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+        self.terms.workers.unwrap_or(TWO)
     }
 
     /// The same with these secrets: what the host does, and an author's test.

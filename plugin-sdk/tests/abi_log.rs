@@ -137,6 +137,15 @@ fn a_plugins_records_are_filtered_placed_bounded_and_include_its_panics() {
     assert_eq!(panic.fields["plugin.target"], "plugin::panic");
     assert!(panic.fields["plugin.file"].ends_with("abi_fixture.rs"), "{panic:?}");
 
+    // Another library's records are its own, even those of a copy of the same file.
+    let dir = common::Scratch::new("log");
+    let bytes = std::fs::read(common::built("abi_fixture")).expect("the fixture is readable");
+    let copy = dir.file("libother.so", &bytes);
+    let other = plugin_sdk::host::Library::load(&copy, &common::trusted()).expect("it loads");
+    assert_eq!(ask(&other.init("").expect("an instance"), "log"), "+0");
+    let theirs = log.find("plugin", "libother.so");
+    assert_eq!(theirs.fields["plugin.target"], "abi_fixture");
+
     let linked = plugin_sdk::host::Library::linked::<common::fixture::Fixture>();
     assert_eq!(ask(&linked.init("").expect("an instance"), "log"), "+0");
     let seen = log.0.seen.lock().expect("no panic under the lock");

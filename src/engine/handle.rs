@@ -213,6 +213,7 @@ impl Inner {
     async fn stop(self: &Arc<Self>) {
         self.door.admission.close();
         self.runtime.stop().await;
+        self.services.forget_all();
         let inner = Arc::clone(self);
         // On a task of its own: a step that stops later frees the state directory then.
         let freeing = self.services.tokio.spawn(async move {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use archive::{Archive, Epoch, Session};
@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use plugin_sdk::{
     ItemId, OperationId, PointId, Receipt, TakeId,
     abi::{HostCalls, Object, Reply},
+    host::PluginInstance,
     message::{
         self, Intent, SealCall, SourceOpen, StreamOpen, TakeBegin, TakeBegun, TakeFinish, call,
     },
@@ -64,6 +65,8 @@ pub(crate) struct Scope {
     takes: Mutex<BTreeMap<TakeId, OpenTake>>,
     /// One step at a time.
     turn: Arc<AsyncMutex<()>>,
+    /// The plugin as the run has it: perhaps in a process of its own, which goes with this.
+    plugin: OnceLock<PluginInstance>,
 }
 
 /// A take of this process.
@@ -83,7 +86,13 @@ impl Scope {
         pass: Arc<Pass>,
     ) -> Self {
         let chain = chain.into_iter().collect();
-        Scope { run, operation, item, chain, pass, takes: Mutex::default(), turn: Arc::default() }
+        let (takes, turn, plugin) = Default::default();
+        Scope { run, operation, item, chain, pass, takes, turn, plugin }
+    }
+
+    /// The plugin for the steps of the run and of its children.
+    pub(super) fn plugin(&self, plugin: &PluginInstance) -> PluginInstance {
+        self.plugin.get_or_init(|| plugin.apart()).clone()
     }
 
     /// Waits until no job of the run is at work in its plugin.
@@ -124,6 +133,13 @@ impl Services {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.insert(scope.run.clone(), Arc::clone(&scope));
         scope
+    }
+
+    /// Forgets all runs: no step of theirs begins in this process any more, and a process that a
+    /// plugin has for one of them can go.
+    pub(crate) fn forget_all(&self) {
+        let runs = std::mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(runs);
     }
 
     /// Forgets a run that has ended.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fsm_core::{AnyMachine, Data, Fault, Graph, Outcome, Port, RunId, StepCall};
 use futures::future::BoxFuture;
-use plugin_sdk::host::{RemoteMachine, StepHost, StepHosts, machine_name};
+use plugin_sdk::host::{PluginInstance, RemoteMachine, StepHost, StepHosts, machine_name};
 
 use super::{
     calls::{Services, StepCalls},
@@ -81,5 +81,11 @@ impl StepHosts for Services {
             let calls = Arc::new(StepCalls::begin(self, scope, port).await);
             Ok(StepHost { operation, item, calls })
         })
+    }
+
+    /// One process a run, where the plugin has processes of its own: what a run's step did to its
+    /// process stays with the run.
+    fn plugin(&self, run: &RunId, plugin: &PluginInstance) -> PluginInstance {
+        self.scope(run).map_or_else(|_| plugin.clone(), |scope| scope.plugin(plugin))
     }
 }

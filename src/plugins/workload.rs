@@ -6,6 +6,7 @@ use fsm_core::{Fault, Graph};
 use plugin_sdk::{
     Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
     Until, Wanted,
+    abi::TaskFault,
     host::PluginInstance,
     message::{self, Request},
 };
@@ -13,6 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::vault::{Confidant, Vault};
 use crate::{Error, ErrorKind, SecretStore};
+
+/// How often a question is asked again when the plugin's process ended under it.
+const ASKED_AGAIN: u32 = 2;
 
 /// One workload of a plugin. Clones are the same workload.
 #[derive(Clone, Debug)]
@@ -108,11 +112,23 @@ impl Hosted {
     }
 
     /// Asks for something that is not a step: of the host's services the plugin gets secrets only.
+    ///
+    /// Such questions change nothing and share a process, so one that ended under a question,
+    /// perhaps another's, is followed by a new one and the same question.
     pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let task = self
-            .instance
-            .start(message::encode(request)?, Arc::new(Confidant(Arc::clone(&self.vault))));
-        match task.await?.result {
+        let document = message::encode(request)?;
+        let mut left = ASKED_AGAIN;
+        let reply = loop {
+            let host = Arc::new(Confidant(Arc::clone(&self.vault)));
+            match self.instance.start(document.clone(), host).await {
+                Err(TaskFault::Crashed(crash)) if left > 0 => {
+                    tracing::warn!(workload = self.name(), %crash, "asking again");
+                    left -= 1;
+                }
+                answer => break answer?,
+            }
+        };
+        match reply.result {
             Ok(reply) => Ok(message::decode(&reply)?),
             Err(fault) => Err(message::decode_fault(&fault).into()),
         }

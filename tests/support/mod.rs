@@ -168,6 +168,32 @@ pub fn library() -> PathBuf {
     library
 }
 
+/// A program that can be an isolated plugin's process: an example, which is built together with
+/// the tests.
+pub fn runner() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let runner = program.ancestors().nth(2).unwrap().join("examples/isolated");
+    assert!(runner.is_file(), "{} is missing", runner.display());
+    runner
+}
+
+/// The processes of this one that are an isolated plugin's.
+pub fn plugin_processes() -> std::collections::BTreeSet<u32> {
+    let mut found = std::collections::BTreeSet::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // A thread may end meanwhile, and a process, too.
+        let children = task.unwrap().path().join("children");
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line.starts_with(b"plugin-runner\0") {
+                found.insert(child.parse().unwrap());
+            }
+        }
+    }
+    found
+}
+
 /// A database with `rows` rows of text in table `t`.
 pub fn small(path: &Path, rows: u32) {
     let db = rusqlite::Connection::open(path).unwrap();

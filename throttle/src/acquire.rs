@@ -55,9 +55,9 @@ impl Future for Acquire {
     ///
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = context.waker().clone();
+        let waker = context.waker();
         let outcome = match self.stage {
-            Stage::New => match self.ticket.shared.enqueue(&self.ticket, waker) {
+            Stage::New => match self.ticket.shared.enqueue(&self.ticket, waker.clone()) {
                 Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);

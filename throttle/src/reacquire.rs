@@ -51,9 +51,9 @@ impl Future for Reacquire<'_> {
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (shared, owner) = (self.permit.shared(), self.permit.owner());
-        let waker = context.waker().clone();
+        let waker = context.waker();
         let outcome = match self.stage {
-            Stage::New => match shared.reenqueue(self.permit.id(), owner, waker) {
+            Stage::New => match shared.reenqueue(self.permit.id(), owner, waker.clone()) {
                 Ok(None) => Ok(()),
                 Ok(Some(Submitted::Granted(part))) => self.merge(part),
                 Ok(Some(Submitted::Queued(part))) => {

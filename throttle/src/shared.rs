@@ -119,20 +119,30 @@ impl Shared {
         &self,
         id: RequestId,
         owner: &str,
-        waker: Waker,
+        waker: &Waker,
     ) -> Poll<Result<Claimed, AcquireError>> {
         let mut state = self.lock();
+        let waker = match state.waiting.get_mut(id) {
+            Some(Waiting::Parked(known)) if known.will_wake(waker) => return Poll::Pending,
+            Some(Waiting::Settled(_)) => return state.collect(id, owner),
+            _ => {
+                // It is cloned outside of the lock, so what there is has to be read again.
+                drop(state);
+                let waker = waker.clone();
+                state = self.lock();
+                waker
+            }
+        };
         let Some(waiting) = state.waiting.get_mut(id) else {
             unreachable!("a future is remembered until it was ready");
         };
         match std::mem::replace(waiting, Waiting::Parked(waker)) {
             Waiting::Settled(outcome) => {
-                let unused = state.waiting.remove(id);
-                let claimed = state.core.claim(id);
+                let unused = std::mem::replace(waiting, Waiting::Settled(outcome));
+                let outcome = state.collect(id, owner);
                 drop(state);
                 drop(unused);
-                let released = || AcquireError::new(owner, AcquireErrorKind::Released);
-                Poll::Ready(outcome.and_then(|()| claimed.ok_or_else(released)))
+                outcome
             }
             Waiting::Revoked => {
                 // If it is granted at once the new waker is called.
@@ -220,6 +230,16 @@ impl State {
     /// Whether nobody has to be told anything, as after most events.
     fn is_quiet(&self) -> bool {
         !self.core.has_actions() && self.draining.is_empty()
+    }
+
+    /// Hands out what a request that does not wait any more came to.
+    fn collect(&mut self, id: RequestId, owner: &str) -> Poll<Result<Claimed, AcquireError>> {
+        let claimed = self.core.claim(id);
+        let Some(Waiting::Settled(outcome)) = self.waiting.remove(id) else {
+            unreachable!("only what is settled is collected");
+        };
+        let released = || AcquireError::new(owner, AcquireErrorKind::Released);
+        Poll::Ready(outcome.and_then(|()| claimed.ok_or_else(released)))
     }
 
     /// Notes the outcome for every future whose wait is over and returns whom to wake.

@@ -8,8 +8,8 @@ use std::task::Poll;
 use proptest::prelude::*;
 use support::{Task, admission, granted, sql, sqlserver, streams};
 use throttle::{
-    Acquire, AcquireError, AcquireErrorKind, Admission, Class, Limits, Permit, Policy, Prepared,
-    Request, Resource, Rule, Scope,
+    Acquire, AcquireError, AcquireErrorKind, Admission, Class, Limits, ManualClock, Permit, Policy,
+    Prepared, Request, Resource, Rule, Scope,
 };
 
 #[track_caller]
@@ -28,6 +28,49 @@ fn what_can_never_be_granted_is_not_prepared() {
     check_refused(&admission, Request::new("op").capacity(Resource::node(), "nonsense", 1));
     admission.close();
     check_refused(&admission, streams("op", 1));
+}
+
+#[track_caller]
+fn check_unsatisfiable(prepared: &Prepared) {
+    let refused = prepared.try_acquire().unwrap_err();
+    assert!(matches!(refused.kind(), AcquireErrorKind::Unsatisfiable { .. }), "{refused}");
+}
+
+#[test]
+fn what_can_never_be_granted_any_more_is_refused_each_time() {
+    let admission = Admission::new(Limits::new().node("streams", 8), ManualClock::new());
+    let bounded = |bound| {
+        let policy = Policy::new().class(Class::new("data"));
+        policy.limit(Scope::Node, "streams", bound).limit(Scope::Workload, "streams", 8)
+    };
+    let of_node = admission.prepare(streams("op", 8)).unwrap();
+    drop(of_node.try_acquire().unwrap());
+    admission.register("w", bounded(4).compile().unwrap()).unwrap();
+    check_unsatisfiable(&of_node);
+    check_unsatisfiable(&of_node);
+
+    // The host bounds what only a policy has bounded so far.
+    let workload = Resource::workload("w");
+    let request = Request::new("op").capacity(workload.clone(), "streams", 8);
+    let of_workload = admission.prepare(request).unwrap();
+    drop(of_workload.try_acquire().unwrap());
+    admission.set_capacity(&workload, "streams", 4);
+    check_unsatisfiable(&of_workload);
+    check_unsatisfiable(&of_workload);
+}
+
+#[test]
+fn what_one_turn_gave_back_early_is_there_in_the_next() {
+    let admission = admission(Limits::new().node("streams", 2));
+    let prepared = admission
+        .prepare(sql("op", "data", "sales").capacity(Resource::node(), "streams", 2))
+        .unwrap();
+    let permit = prepared.try_acquire().unwrap();
+    permit.downgrade(&prepared.request().claims()[1..]);
+    assert_eq!(admission.used(&Resource::node(), "streams"), 0);
+    drop(permit);
+    let _permit = prepared.try_acquire().unwrap();
+    assert_eq!(admission.used(&Resource::node(), "streams"), 2);
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Drive {
             Verdict::Unreadable(fault) if !self.is_own_input() => {
                 return Err(Halt::Quarantined(fault.to_string()));
             }
+            Verdict::Quarantine(fault) => return Err(Halt::Quarantined(fault.to_string())),
             Verdict::Unreadable(fault) | Verdict::Fault(fault) => fault,
         };
         self.write(effects).await?;

@@ -18,10 +18,10 @@ use super::guard::contain_quietly;
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiBuffer {
-    ptr: *mut u8,
-    capacity: usize,
-    owner: *mut (),
-    release: unsafe extern "C" fn(*mut ()),
+    pub(super) ptr: *mut u8,
+    pub(super) capacity: usize,
+    pub(super) owner: *mut (),
+    pub(super) release: unsafe extern "C" fn(*mut ()),
 }
 
 // SAFETY: a lender's memory is `Send` (see `LentBuffer::new`), and this value is its only handle.

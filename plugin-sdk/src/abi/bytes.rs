@@ -17,10 +17,10 @@ use super::guard::contain_quietly;
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiBytes {
-    ptr: *const u8,
-    len: usize,
-    owner: *mut (),
-    release: unsafe extern "C" fn(*mut ()),
+    pub(super) ptr: *const u8,
+    pub(super) len: usize,
+    pub(super) owner: *mut (),
+    pub(super) release: unsafe extern "C" fn(*mut ()),
 }
 
 // SAFETY: the maker guarantees that the bytes do not change and may be read, and `release` be
@@ -49,7 +49,7 @@ impl AbiBytes {
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         // No byte of an empty run is ever read, so its owner can go now.
-        if self.len == 0 { Bytes::new() } else { Bytes::from_owner(self) }
+        if self.as_ref().is_empty() { Bytes::new() } else { Bytes::from_owner(self) }
     }
 
     /// The bytes as text, with anything that is not UTF-8 replaced.
@@ -80,7 +80,8 @@ impl From<String> for AbiBytes {
 
 impl AsRef<[u8]> for AbiBytes {
     fn as_ref(&self) -> &[u8] {
-        if self.len == 0 {
+        // A maker in C may say "nothing" with a null pointer.
+        if self.len == 0 || self.ptr.is_null() {
             return &[];
         }
         // SAFETY: the maker's guarantee; `release` runs only when `self` drops.

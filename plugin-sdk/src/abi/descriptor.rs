@@ -16,7 +16,7 @@ pub type OwnedDescriptor = std::os::windows::io::OwnedHandle;
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct AbiDescriptor {
-    raw: i64,
+    pub(super) raw: i64,
 }
 
 impl From<OwnedDescriptor> for AbiDescriptor {

@@ -11,7 +11,7 @@ use abi_stable::prefix_type::WithMetadata;
 use bytes::Bytes;
 
 use super::bytes::AbiBytes;
-use super::exec::{Executor, own, run_here, run_on};
+use super::exec::{Executor, own, run_here, run_on, run_within};
 use super::guard::contain;
 use super::host_calls::HostHandle;
 use super::log;
@@ -77,6 +77,8 @@ pub enum Place {
     On(Arc<dyn Executor>),
     /// Polled by the host, on the host's thread: for work that never blocks and soon ends.
     Inline,
+    /// Polled by the host, in the context of this executor.
+    Within(Arc<dyn Executor>),
 }
 
 impl fmt::Debug for Place {
@@ -85,6 +87,7 @@ impl fmt::Debug for Place {
             Self::Own => "Own",
             Self::On(_) => "On(..)",
             Self::Inline => "Inline",
+            Self::Within(_) => "Within(..)",
         })
     }
 }
@@ -184,6 +187,7 @@ unsafe extern "C" fn start(instance: *const (), call: AbiCall) -> AbiTask {
             Place::Own => run_on(&*own(), Box::pin(job), cancel.clone()),
             Place::On(executor) => run_on(&*executor, Box::pin(job), cancel.clone()),
             Place::Inline => run_here(Box::pin(job), cancel.clone()),
+            Place::Within(executor) => run_within(executor, Box::pin(job), cancel.clone()),
         };
         AbiTask::new(answer, cancel)
     });

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::thread;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::executor::block_on;
 use futures::future::{AbortHandle, Abortable};
 
 use super::guard::{contain, contain_quietly};
@@ -30,6 +30,12 @@ pub trait Executor: Send + Sync + 'static {
     ///
     /// Any, if it cannot be run; `work` is dropped and its waiter is told.
     fn spawn(&self, work: BoxFuture<()>) -> io::Result<()>;
+
+    /// Runs `work`, here and now and once, in the context that jobs on this executor have: with
+    /// the timers of its runtime, say. By default there is none.
+    fn enter(&self, work: &mut dyn FnMut()) {
+        work();
+    }
 }
 
 /// The future of the job's answer; the job itself runs on `executor`.
@@ -66,6 +72,41 @@ pub(super) fn run_here(
         drop(abandoned);
         Ok(answer)
     })
+}
+
+/// The same in the context of `executor`: each poll, and the job's drop.
+pub(super) fn run_within(
+    executor: Arc<dyn Executor>,
+    job: BoxFuture<Reply>,
+    cancel: Cancellation,
+) -> BoxFuture<Result<Reply, TaskFault>> {
+    run_here(Box::pin(Within { executor, job: Some(job) }), cancel)
+}
+
+struct Within {
+    executor: Arc<dyn Executor>,
+    /// `None` while and after it is dropped.
+    job: Option<BoxFuture<Reply>>,
+}
+
+impl Future for Within {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
+        let Self { executor, job } = &mut *self;
+        let mut polled = Poll::Pending;
+        if let Some(job) = job {
+            executor.enter(&mut || polled = job.as_mut().poll(cx));
+        }
+        polled
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        let Self { executor, job } = self;
+        executor.enter(&mut || drop(job.take()));
+    }
 }
 
 /// Raises the token of a job that nobody waits for any more, for what the job has started elsewhere.
@@ -129,9 +170,44 @@ impl Drop for Answer {
 }
 
 /// The executor of this library: a thread a job, kept for a while for the next one.
-pub(super) fn own() -> Arc<Own> {
+pub(crate) fn own() -> Arc<Own> {
     static OWN: LazyLock<Arc<Own>> = LazyLock::new(|| Arc::new(Own::new()));
     OWN.clone()
+}
+
+/// Waits for `future` on this thread, which may be waiting for another one already: a job on a
+/// thread of its own may block it with a wait.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    // A flag for each wait: a wake that is for the outer future is not lost on the inner one.
+    let sleeper = Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(sleeper.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        while !sleeper.woken.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}
+
+struct Sleeper {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::Release) {
+            self.thread.unpark();
+        }
+    }
 }
 
 /// How long a thread without work stays.
@@ -207,7 +283,7 @@ impl Pool {
     fn work_off(&self, first: BoxFuture<()>) {
         let mut next = Some(first);
         while let Some(work) = next {
-            contain_quietly("running a job", move || block_on(work));
+            contain_quietly("running a job", move || wait(work));
             next = self.wait();
         }
     }
@@ -228,6 +304,8 @@ impl Pool {
 mod tests {
     use std::sync::Barrier;
     use std::sync::mpsc;
+
+    use futures::executor::block_on;
 
     use super::*;
 
@@ -297,5 +375,32 @@ mod tests {
         drop(run_on(&Own::new(), job, cancel.clone()));
         told.recv().expect("the job was dropped");
         assert!(cancel.is_requested());
+    }
+
+    #[test]
+    fn a_wait_inside_a_wait_keeps_the_wakes_of_the_outer_one() {
+        let (tell, told) = oneshot::channel::<u32>();
+        let (go, gone) = oneshot::channel::<()>();
+        let mut told = Some(told);
+        let mut gone = Some(gone);
+        let other = thread::spawn(move || {
+            tell.send(7).expect("the outer wait listens");
+            go.send(()).expect("the inner wait listens");
+        });
+        let outer = std::future::poll_fn(|cx| {
+            if let Some(gone) = gone.take() {
+                // Its waker is known before the inner wait begins, which then outlasts its wake.
+                if let Some(told) = &mut told
+                    && let Poll::Ready(told) = Pin::new(told).poll(cx)
+                {
+                    return Poll::Ready(told);
+                }
+                wait(gone).expect("it is sent");
+                return Poll::Pending;
+            }
+            told.as_mut().map_or(Poll::Pending, |told| Pin::new(told).poll(cx))
+        });
+        assert_eq!(wait(outer), Ok(7));
+        other.join().expect("the thread ends");
     }
 }

@@ -24,9 +24,9 @@ use fsm_core::Cancellation;
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiHost {
-    data: *const (),
-    call: unsafe extern "C" fn(*const (), RStr<'_>, AbiBytes) -> AbiTask,
-    drop: unsafe extern "C" fn(*const ()),
+    pub(super) data: *const (),
+    pub(super) call: unsafe extern "C" fn(*const (), RStr<'_>, AbiBytes) -> AbiTask,
+    pub(super) drop: unsafe extern "C" fn(*const ()),
 }
 
 // SAFETY: the only constructor takes `Send + Sync` state.
@@ -45,6 +45,17 @@ impl Drop for AbiHost {
         // SAFETY: called once, here.
         unsafe { (self.drop)(self.data) }
     }
+}
+
+/// No call of a host has a longer name.
+const OP_BYTES_MAX: usize = 256;
+
+/// The text, if it is text.
+fn text(crossed: RStr<'_>) -> Option<&str> {
+    if crossed.is_empty() {
+        return Some("");
+    }
+    std::str::from_utf8(crossed.as_rslice().as_slice()).ok()
 }
 
 /// What a host answers its plugins with.
@@ -72,7 +83,11 @@ impl AbiHost {
                 let refused = std::future::ready(Err(TaskFault::Revoked));
                 return AbiTask::new(Box::pin(refused), revoked);
             }
-            match contain(|| serving.calls.call(op.as_str(), body.into_bytes())) {
+            // A caller in C may have written anything.
+            let Some(op) = text(op).filter(|op| op.len() <= OP_BYTES_MAX) else {
+                return AbiTask::panicked("the name of a call is no text, or too long".to_owned());
+            };
+            match contain(|| serving.calls.call(op, body.into_bytes())) {
                 Ok(answer) => {
                     AbiTask::new(Box::pin(while_current(answer, revoked)), Cancellation::new())
                 }

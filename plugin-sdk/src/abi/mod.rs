@@ -18,6 +18,9 @@
 //! Two types of other crates are part of it: [`Bytes`](::bytes::Bytes), in the safe interface, and
 //! `abi_stable`'s header of a library, which nobody but the loader reads.
 //!
+//! A plugin that is not written in Rust exports a plain table instead ([`AbiCPlugin`]), over the same
+//! types; see `include/mercury_plugin.h`.
+//!
 //! **Who uses what.** A plugin implements [`Entry`] and [`Instance`] and exports the former with
 //! [`export_entry!`](crate::export_entry). A host implements [`HostCalls`], [`HostSink`] and
 //! [`HostSource`], and loads with `plugin_sdk::host`. The `Abi…` types are what crosses; only this
@@ -28,6 +31,9 @@
 
 mod buffer;
 mod bytes;
+mod c_entry;
+#[cfg(test)]
+mod c_header;
 mod descriptor;
 mod entry;
 mod exec;
@@ -44,13 +50,14 @@ mod waker;
 pub use abi_stable::library::LibHeader as PluginHeader;
 pub use buffer::{AbiBuffer, Chunk, LentBuffer};
 pub use bytes::AbiBytes;
+pub use c_entry::{ABI_MINOR, AbiCHost, AbiCPlugin, C_MAGIC, C_SYMBOL_PREFIX};
 pub use descriptor::{AbiDescriptor, OwnedDescriptor};
 pub use entry::{Call, Entry, Instance, Place, root};
 pub use exec::{Executor, Own};
 pub use fsm_core::{Cancellation, Requested};
 pub use host_calls::{AbiHost, HostCalls, HostHandle};
 pub use log::record;
-pub use reply::{AbiObject, AbiReply, CallError, Object, Reply, TaskFault};
+pub use reply::{AbiObject, AbiReply, CallError, Crash, Object, Reply, TaskFault};
 pub use root::{
     ABI_MAJOR, AbiCall, AbiInstance, AbiLog, AbiOutcome, AbiToken, Exported, HostTable,
     HostTable_Ref, PluginRoot, PluginRoot_Ref, RootProvider, SYMBOL_PREFIX, header,
@@ -61,9 +68,15 @@ pub use task::{AbiPoll, AbiTask, BoxFuture};
 pub use waker::AbiWaker;
 
 #[cfg(feature = "host")]
+pub(crate) use c_entry::CTableError;
+pub(crate) use exec::{own, wait};
 pub(crate) use guard::contain;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use guard::contain_quietly;
 #[cfg(feature = "host")]
 pub(crate) use host_calls::host_handle;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use reply::answer;
 #[cfg(feature = "host")]
 pub(crate) use root::Start;
 #[cfg(feature = "host")]

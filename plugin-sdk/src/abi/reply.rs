@@ -11,24 +11,24 @@ use super::sink::{AbiSink, SinkHandle};
 use super::source::{AbiSource, SourceHandle};
 
 /// How a task ended, in an answer that crosses.
-mod status {
+pub(super) mod status {
     /// The body is the reply.
-    pub(super) const OK: u8 = 0;
+    pub(in crate::abi) const OK: u8 = 0;
     /// The body is the error.
-    pub(super) const ERROR: u8 = 1;
+    pub(in crate::abi) const ERROR: u8 = 1;
     /// The request was no longer current when it was answered; no body.
-    pub(super) const REVOKED: u8 = 2;
+    pub(in crate::abi) const REVOKED: u8 = 2;
     /// The task had given its answer before; no body.
-    pub(super) const FINISHED: u8 = 3;
+    pub(in crate::abi) const FINISHED: u8 = 3;
 }
 
 /// A reply as it crosses.
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct AbiReply {
-    status: u8,
-    body: AbiBytes,
-    object: AbiObject,
+    pub(super) status: u8,
+    pub(super) body: AbiBytes,
+    pub(super) object: AbiObject,
 }
 
 /// What a reply hands over beside its body.
@@ -97,6 +97,46 @@ pub enum TaskFault {
     Revoked,
     /// The task was polled after it had given its answer.
     Finished,
+    /// The plugin's own process is gone, or was never there; nothing is known of what it did.
+    Crashed(Crash),
+}
+
+/// How the process of an isolated plugin ended before it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Crash {
+    /// A signal killed it: 11 for an access that is none, 6 for `abort`, 9 for whoever kills.
+    Signal(i32),
+    /// It ended by itself, with this code.
+    Exited(i32),
+    /// It was killed because it did not stop, or did not begin, in time.
+    TimedOut,
+    /// It was killed because it said what no runner says.
+    Protocol(String),
+    /// It could not be started, or the plugin in it could not; the text says why.
+    NotStarted(String),
+    /// No process is started any more: this many ended in a row, the last one like this.
+    GivenUp {
+        /// How many.
+        crashes: u32,
+        /// How the last one ended.
+        last: Box<Crash>,
+    },
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => write!(f, "its process was killed by signal {signal}"),
+            Self::Exited(code) => write!(f, "its process ended by itself with code {code}"),
+            Self::TimedOut => f.write_str("its process was killed, as it did not stop in time"),
+            Self::Protocol(what) => write!(f, "its process was killed, as it sent {what}"),
+            Self::NotStarted(why) => write!(f, "its process could not be started: {why}"),
+            Self::GivenUp { crashes, last } => {
+                write!(f, "it was given up after {crashes} crashes in a row, the last: {last}")
+            }
+        }
+    }
 }
 
 impl fmt::Display for TaskFault {
@@ -105,6 +145,7 @@ impl fmt::Display for TaskFault {
             Self::Panicked(text) => write!(f, "the other side panicked: {text}"),
             Self::Revoked => f.write_str("the request is no longer current"),
             Self::Finished => f.write_str("the task has already given its answer"),
+            Self::Crashed(crash) => write!(f, "the plugin has crashed: {crash}"),
         }
     }
 }
@@ -145,7 +186,7 @@ pub(super) fn body(answer: Result<Reply, TaskFault>) -> Result<Bytes, CallError>
 }
 
 /// The answer that carries bytes, or the lack of them.
-pub(super) fn answer(bytes: Result<Bytes, CallError>) -> Result<Reply, TaskFault> {
+pub(crate) fn answer(bytes: Result<Bytes, CallError>) -> Result<Reply, TaskFault> {
     match bytes {
         Ok(body) => Ok(Reply::ok(body)),
         Err(CallError::Refused(error)) => Ok(Reply::error(error)),
@@ -159,7 +200,10 @@ impl AbiReply {
         let (status, body, object) = match answer {
             Ok(Reply { result: Ok(body), object }) => (status::OK, body, object),
             Ok(Reply { result: Err(body), object }) => (status::ERROR, body, object),
-            Err(TaskFault::Revoked) => (status::REVOKED, Bytes::new(), None),
+            // Only a host's task crashes, and it does not answer a plugin.
+            Err(TaskFault::Revoked | TaskFault::Crashed(_)) => {
+                (status::REVOKED, Bytes::new(), None)
+            }
             Err(TaskFault::Finished) => (status::FINISHED, Bytes::new(), None),
             Err(TaskFault::Panicked(text)) => return Err(text),
         };

@@ -124,8 +124,8 @@ pub enum AbiOutcome<T> {
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiInstance {
-    data: *const (),
-    drop: unsafe extern "C" fn(*const ()),
+    pub(super) data: *const (),
+    pub(super) drop: unsafe extern "C" fn(*const ()),
 }
 
 // SAFETY: the only constructor takes a `Send + Sync` value.

@@ -25,20 +25,20 @@ use fsm_core::{Cancellation, Requested};
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiSink {
-    data: *mut (),
-    poll_buffer: unsafe extern "C" fn(*mut (), u64, *const AbiWaker) -> AbiPoll<AbiLend>,
-    poll_ready: unsafe extern "C" fn(*mut (), *const AbiWaker) -> AbiPoll<u8>,
-    send: unsafe extern "C" fn(*mut (), AbiBytes) -> u8,
-    finish: unsafe extern "C" fn(*mut ()) -> AbiTask,
-    drop: unsafe extern "C" fn(*mut ()),
+    pub(super) data: *mut (),
+    pub(super) poll_buffer: unsafe extern "C" fn(*mut (), u64, *const AbiWaker) -> AbiPoll<AbiLend>,
+    pub(super) poll_ready: unsafe extern "C" fn(*mut (), *const AbiWaker) -> AbiPoll<u8>,
+    pub(super) send: unsafe extern "C" fn(*mut (), AbiBytes) -> u8,
+    pub(super) finish: unsafe extern "C" fn(*mut ()) -> AbiTask,
+    pub(super) drop: unsafe extern "C" fn(*mut ()),
 }
 
 /// A lent buffer, or the status that says why there is none.
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct AbiLend {
-    status: u8,
-    buffer: AbiBuffer,
+    pub(super) status: u8,
+    pub(super) buffer: AbiBuffer,
 }
 
 // SAFETY: the only constructor takes a `Send` implementation.
@@ -83,14 +83,17 @@ impl fmt::Display for SinkError {
 
 impl std::error::Error for SinkError {}
 
-const OK: u8 = 0;
+pub(super) const OK: u8 = 0;
+pub(super) const CLOSED: u8 = 1;
+pub(super) const TOO_LARGE: u8 = 2;
+pub(super) const NOT_READY: u8 = 3;
 
 fn status(done: Result<(), SinkError>) -> u8 {
     match done {
         Ok(()) => OK,
-        Err(SinkError::Closed) => 1,
-        Err(SinkError::TooLarge) => 2,
-        Err(SinkError::NotReady) => 3,
+        Err(SinkError::Closed) => CLOSED,
+        Err(SinkError::TooLarge) => TOO_LARGE,
+        Err(SinkError::NotReady) => NOT_READY,
     }
 }
 
@@ -98,8 +101,8 @@ fn status(done: Result<(), SinkError>) -> u8 {
 fn from_status(status: u8) -> Result<(), SinkError> {
     match status {
         OK => Ok(()),
-        2 => Err(SinkError::TooLarge),
-        3 => Err(SinkError::NotReady),
+        TOO_LARGE => Err(SinkError::TooLarge),
+        NOT_READY => Err(SinkError::NotReady),
         _ => Err(SinkError::Closed),
     }
 }

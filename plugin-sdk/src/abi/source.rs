@@ -18,10 +18,10 @@ use fsm_core::Cancellation;
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiSource {
-    data: *const (),
-    len: u64,
-    read_at: unsafe extern "C" fn(*const (), u64, u64) -> AbiTask,
-    drop: unsafe extern "C" fn(*const ()),
+    pub(super) data: *const (),
+    pub(super) len: u64,
+    pub(super) read_at: unsafe extern "C" fn(*const (), u64, u64) -> AbiTask,
+    pub(super) drop: unsafe extern "C" fn(*const ()),
 }
 
 // SAFETY: the only constructor takes a `Send + Sync` implementation.

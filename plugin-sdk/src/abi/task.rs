@@ -38,10 +38,10 @@ pub enum AbiPoll<T> {
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiTask {
-    data: *mut (),
-    poll: unsafe extern "C" fn(*mut (), *const AbiWaker) -> AbiPoll<AbiReply>,
-    cancel: unsafe extern "C" fn(*const ()),
-    drop: unsafe extern "C" fn(*mut ()),
+    pub(super) data: *mut (),
+    pub(super) poll: unsafe extern "C" fn(*mut (), *const AbiWaker) -> AbiPoll<AbiReply>,
+    pub(super) cancel: unsafe extern "C" fn(*const ()),
+    pub(super) drop: unsafe extern "C" fn(*mut ()),
 }
 
 // SAFETY: the only constructor takes a `Send` future and a `Send + Sync` token.

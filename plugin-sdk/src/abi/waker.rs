@@ -19,10 +19,10 @@ use super::guard::contain_quietly;
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiWaker {
-    clone: unsafe extern "C" fn(*const AbiWaker) -> *const AbiWaker,
-    wake: unsafe extern "C" fn(*const AbiWaker),
-    wake_by_ref: unsafe extern "C" fn(*const AbiWaker),
-    drop: unsafe extern "C" fn(*const AbiWaker),
+    pub(super) clone: unsafe extern "C" fn(*const AbiWaker) -> *const AbiWaker,
+    pub(super) wake: unsafe extern "C" fn(*const AbiWaker),
+    pub(super) wake_by_ref: unsafe extern "C" fn(*const AbiWaker),
+    pub(super) drop: unsafe extern "C" fn(*const AbiWaker),
 }
 
 impl std::fmt::Debug for AbiWaker {

@@ -230,7 +230,7 @@ impl Bench {
                 self.write_down(format!("{fault:?}"));
                 format!("it refuses its configuration: {fault}")
             }
-            InitError::Panicked(_) => {
+            InitError::Panicked(_) | InitError::Crashed(_) => {
                 self.panics.borrow_mut().push(error.to_string());
                 error.to_string()
             }

@@ -12,15 +12,33 @@ use object::read::{ReadCache, ReadRef};
 use object::{Object, ObjectSymbol, elf};
 
 use super::error::{LoadError, LoadErrorKind};
-use crate::abi::{ABI_MAJOR, SYMBOL_PREFIX};
+use crate::abi::{ABI_MAJOR, C_SYMBOL_PREFIX, SYMBOL_PREFIX};
 
 #[cfg(target_pointer_width = "64")]
 type Header = elf::FileHeader64<object::Endianness>;
 #[cfg(target_pointer_width = "32")]
 type Header = elf::FileHeader32<object::Endianness>;
 
-/// The name of the symbol that the plugin in `file` exports.
-pub(super) fn plugin_symbol(path: &Path, file: File) -> Result<String, LoadError> {
+/// What a library exports a plugin as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PluginSymbol {
+    /// A header with described types, under this name.
+    Described(String),
+    /// A plain table, under this name.
+    Plain(String),
+}
+
+impl PluginSymbol {
+    /// The name.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Described(name) | Self::Plain(name) => name,
+        }
+    }
+}
+
+/// The symbol that the plugin in `file` exports.
+pub(super) fn plugin_symbol(path: &Path, file: File) -> Result<PluginSymbol, LoadError> {
     let fail = |kind, what: &str| Err(LoadError::new(kind, path, what));
     let size = match file.metadata() {
         Ok(metadata) => metadata.len(),
@@ -67,19 +85,22 @@ pub(super) fn plugin_symbol(path: &Path, file: File) -> Result<String, LoadError
         .dynamic_symbols()
         .filter(|symbol| symbol.is_definition())
         .filter_map(|symbol| symbol.name().ok())
-        .filter(|name| name.starts_with(SYMBOL_PREFIX));
+        .filter(|name| name.starts_with(SYMBOL_PREFIX) || name.starts_with(C_SYMBOL_PREFIX));
     choose(path, exported.map(ToOwned::to_owned).collect())
 }
 
 /// The one symbol of this version among the plugin symbols that a file exports.
-fn choose(path: &Path, exported: Vec<String>) -> Result<String, LoadError> {
+fn choose(path: &Path, exported: Vec<String>) -> Result<PluginSymbol, LoadError> {
     let spoken: Vec<Option<u32>> = exported.iter().map(|name| major(name)).collect();
     let mut mine = exported
         .iter()
         .zip(&spoken)
         .filter_map(|(name, major)| (*major == Some(ABI_MAJOR)).then_some(name));
     match (mine.next(), mine.next()) {
-        (Some(symbol), None) => Ok(symbol.clone()),
+        (Some(symbol), None) if symbol.starts_with(C_SYMBOL_PREFIX) => {
+            Ok(PluginSymbol::Plain(symbol.clone()))
+        }
+        (Some(symbol), None) => Ok(PluginSymbol::Described(symbol.clone())),
         (Some(one), Some(two)) => {
             let what = format!("exports two plugins ({one}, {two}); load one library for each");
             Err(LoadError::new(LoadErrorKind::NotAPlugin, path, what))
@@ -101,8 +122,12 @@ fn choose(path: &Path, exported: Vec<String>) -> Result<String, LoadError> {
     }
 }
 
-/// The version in a symbol's name: `mercury_plugin_v<version>_<crate>`.
+/// The version in a symbol's name: `mercury_plugin_v<version>_<crate>`, or
+/// `mercury_c_plugin_v<version>`.
 fn major(symbol: &str) -> Option<u32> {
+    if let Some(version) = symbol.strip_prefix(C_SYMBOL_PREFIX) {
+        return version.parse().ok();
+    }
     let (version, _crate) = symbol.strip_prefix(SYMBOL_PREFIX)?.split_once('_')?;
     version.parse().ok()
 }
@@ -124,7 +149,7 @@ mod tests {
     fn check(exported: &[&str], expected: Result<&str, LoadErrorKind>) {
         let exported = exported.iter().map(|name| (*name).to_owned()).collect();
         let chosen = choose(Path::new("/p.so"), exported);
-        let chosen = chosen.as_deref().map_err(LoadError::kind);
+        let chosen = chosen.as_ref().map(PluginSymbol::as_str).map_err(LoadError::kind);
         assert_eq!(chosen, expected.as_deref().map_err(|kind| *kind));
     }
 
@@ -137,5 +162,11 @@ mod tests {
         check(&["mercury_plugin_v1_a", "mercury_plugin_v1_b"], Err(LoadErrorKind::NotAPlugin));
         check(&["mercury_plugin_vx_acme", "mercury_plugin_v"], Err(LoadErrorKind::NotAPlugin));
         check(&[], Err(LoadErrorKind::NotAPlugin));
+        check(&["mercury_c_plugin_v1"], Ok("mercury_c_plugin_v1"));
+        check(&["mercury_c_plugin_v2", "mercury_c_plugin_v1"], Ok("mercury_c_plugin_v1"));
+        check(&["mercury_c_plugin_v2"], Err(LoadErrorKind::OtherAbi));
+        let both = &["mercury_c_plugin_v1", "mercury_plugin_v1_acme"];
+        check(both, Err(LoadErrorKind::NotAPlugin));
+        check(&["mercury_c_plugin_v1_acme"], Err(LoadErrorKind::NotAPlugin));
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::abi::Crash;
+
 /// What went wrong, coarsely enough to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -65,13 +67,50 @@ pub enum LoadErrorKind {
     Manifest,
     /// The plugin says other things of itself than its sidecar or its lock entry.
     ManifestMismatch,
+    /// There is no program that could run the plugin in a process of its own.
+    Runner,
+    /// The process that loaded the library ended before the plugin was there.
+    Crashed,
 }
 
 impl LoadErrorKind {
     /// Whether some of the file's code may have run: its constructors, or more.
     #[must_use]
     pub fn code_may_have_run(self) -> bool {
-        matches!(self, Self::Refused | Self::Layout | Self::Manifest | Self::ManifestMismatch)
+        matches!(
+            self,
+            Self::Refused | Self::Layout | Self::Manifest | Self::ManifestMismatch | Self::Crashed
+        )
+    }
+}
+
+/// The kinds by which a child refuses a library, by name. Whatever is to be checked before, the
+/// parent has checked.
+#[cfg(target_os = "linux")]
+const NAMES: [(LoadErrorKind, &str); 10] = [
+    (LoadErrorKind::Unreadable, "unreadable"),
+    (LoadErrorKind::NotALibrary, "not_a_library"),
+    (LoadErrorKind::OtherPlatform, "other_platform"),
+    (LoadErrorKind::Damaged, "damaged"),
+    (LoadErrorKind::NotAPlugin, "not_a_plugin"),
+    (LoadErrorKind::OtherAbi, "other_abi"),
+    (LoadErrorKind::NotSealed, "not_sealed"),
+    (LoadErrorKind::Refused, "refused"),
+    (LoadErrorKind::Layout, "layout"),
+    (LoadErrorKind::Runner, "runner"),
+];
+
+#[cfg(target_os = "linux")]
+impl LoadErrorKind {
+    /// The kind of this name; what a runner calls otherwise was refused all the same.
+    pub(super) fn named(name: &str) -> Self {
+        let found = NAMES.iter().find(|(_, known)| *known == name);
+        found.map_or(Self::Refused, |(kind, _)| *kind)
+    }
+
+    #[cfg(feature = "runner")]
+    pub(crate) fn name(self) -> &'static str {
+        NAMES.iter().find(|(kind, _)| *kind == self).map_or("refused", |(_, name)| *name)
     }
 }
 
@@ -85,7 +124,7 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    pub(super) fn new(kind: LoadErrorKind, path: &Path, what: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: LoadErrorKind, path: &Path, what: impl Into<String>) -> Self {
         Self { kind, path: path.to_owned(), what: what.into(), source: None }
     }
 
@@ -98,6 +137,12 @@ impl LoadError {
     #[must_use]
     pub fn kind(&self) -> LoadErrorKind {
         self.kind
+    }
+
+    /// What is wrong with the file, without its name.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// The file, or the name of the linked plugin's type.
@@ -127,6 +172,8 @@ pub enum InitError {
     Refused(Bytes),
     /// The plugin panicked; the text of the panic.
     Panicked(String),
+    /// The process that should make the instance ended, or could not be started.
+    Crashed(Crash),
 }
 
 impl fmt::Display for InitError {
@@ -134,6 +181,7 @@ impl fmt::Display for InitError {
         match self {
             Self::Refused(_) => f.write_str("the plugin refused its configuration"),
             Self::Panicked(text) => write!(f, "the plugin panicked in init: {text}"),
+            Self::Crashed(crash) => write!(f, "the plugin crashed in init: {crash}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An initialised plugin and its requests under way.
+//! An initialised plugin and its requests under way, wherever the plugin's code is.
 
 use std::fmt;
 use std::future::Future;
@@ -8,54 +8,56 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::log::CallSpan;
 use super::redact::{Discreet, Redactor};
-use crate::abi::{
-    AbiCall, AbiInstance, Cancellation, ForeignTask, HostCalls, Reply, Requested, Start, TaskFault,
-    host_handle,
-};
+use crate::abi::{Cancellation, HostCalls, Reply, Requested, TaskFault};
+
+/// A place where a plugin's code runs: this process, or a child.
+pub(super) trait Backend: Send + Sync {
+    /// Starts a request. Returns at once; `host` answers what the plugin asks for in its course.
+    fn start(&self, request: Bytes, host: Arc<dyn HostCalls>) -> Pin<Box<dyn Work>>;
+
+    /// The same plugin in a process of its own; `None` where there is only one process.
+    fn apart(&self) -> Option<Arc<dyn Backend>>;
+}
+
+/// A request under way. Dropping it abandons the request.
+pub(crate) trait Work: Future<Output = Result<Reply, TaskFault>> + Send {
+    /// Asks the plugin to stop. Called at any time, any number of times.
+    fn cancel(&self);
+}
 
 /// An initialised plugin. Clones are the same instance; the plugin drops it with the last clone.
 #[derive(Clone)]
-pub struct PluginInstance(Arc<Inner>);
-
-struct Inner {
-    start: Start,
-    instance: AbiInstance,
+pub struct PluginInstance {
+    backend: Arc<dyn Backend>,
     redactor: Arc<Redactor>,
 }
 
 impl PluginInstance {
-    /// An instance whose requests `start` begins: the function of the library that made it. What it
-    /// says goes through `redactor`.
-    pub(super) fn new(start: Start, instance: AbiInstance, redactor: Arc<Redactor>) -> Self {
-        Self(Arc::new(Inner { start, instance, redactor }))
+    /// An instance whose code is at `backend`. What it says goes through `redactor`.
+    pub(super) fn new(backend: impl Backend + 'static, redactor: Arc<Redactor>) -> Self {
+        Self { backend: Arc::new(backend), redactor }
     }
 
     /// Starts a request; `host` answers what the plugin asks for in its course.
     ///
-    /// What the plugin logs meanwhile belongs to the current span. A secret that the host gives it
-    /// is kept out of its log, its faults and its answers from then on.
+    /// What the plugin logs meanwhile belongs to the current span.
     pub fn start(&self, request: impl Into<Bytes>, host: Arc<dyn HostCalls>) -> Task {
-        let redactor = Arc::clone(&self.0.redactor);
+        let redactor = Arc::clone(&self.redactor);
         let host = Arc::new(Discreet::new(host, Arc::clone(&redactor)));
-        let revoked = Cancellation::new();
-        let span = CallSpan::new();
-        let call = AbiCall {
-            request: request.into().into(),
-            host: host_handle(host, revoked.clone()),
-            id: span.id(),
-        };
-        // SAFETY: the instance is of the library that `start` is of, and lives in `self`.
-        let task = unsafe { (self.0.start)(self.0.instance.data(), call) };
+        let work = self.backend.start(request.into(), host);
         let asked = Cancellation::new();
-        Task {
-            work: ForeignTask::new(task),
-            ended: Ended { revoked, span: Some(span) },
-            heard: Some(asked.requested()),
-            asked,
-            redactor,
-            _instance: self.clone(),
+        Task { work, heard: Some(asked.requested()), asked, redactor }
+    }
+
+    /// The same plugin for one run: an isolated plugin gets a process of its own, which begins
+    /// with the first request and ends with the last clone of what is returned. In this process
+    /// it is the same instance.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        match self.backend.apart() {
+            Some(backend) => Self { backend, redactor: Arc::clone(&self.redactor) },
+            None => self.clone(),
         }
     }
 }
@@ -75,27 +77,10 @@ impl fmt::Debug for PluginInstance {
 /// first to let the plugin tidy up.
 #[must_use = "dropping a task abandons the request"]
 pub struct Task {
-    // Declared, and so dropped, before the instance that it works on; `Drop for Task` raises
-    // `ended` before either.
-    work: ForeignTask,
-    ended: Ended,
+    work: Pin<Box<dyn Work>>,
     asked: Cancellation,
     heard: Option<Requested>,
     redactor: Arc<Redactor>,
-    _instance: PluginInstance,
-}
-
-/// The end of a request, for the host's handle and for the log.
-struct Ended {
-    revoked: Cancellation,
-    span: Option<CallSpan>,
-}
-
-impl Ended {
-    fn end(&mut self) {
-        self.revoked.request();
-        self.span = None;
-    }
 }
 
 impl Task {
@@ -123,18 +108,11 @@ impl Future for Task {
             this.heard = None;
             this.work.cancel();
         }
-        let answer = Pin::new(&mut this.work).poll(cx);
+        let answer = this.work.as_mut().poll(cx);
         if answer.is_ready() {
             this.heard = None;
-            this.ended.end();
         }
         answer.map(|answer| this.redactor.answer(answer))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.ended.end();
     }
 }
 

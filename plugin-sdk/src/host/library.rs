@@ -9,23 +9,69 @@ use bytes::Bytes;
 use super::error::{InitError, LoadError, LoadErrorKind};
 use super::image::{self, Image};
 use super::instance::PluginInstance;
+use super::local::Local;
 use super::log::HostLog;
+#[cfg(target_os = "linux")]
+use super::process::{Process, Template};
 use super::trust::Trust;
-use super::{elf, open};
-use crate::abi::{self, AbiOutcome, Entry, PluginRoot_Ref};
+use super::{
+    elf::{self, PluginSymbol},
+    open,
+};
+use crate::abi::{
+    self, AbiBytes, AbiCHost, AbiCPlugin, AbiInstance, AbiOutcome, Entry, HostTable_Ref,
+    PluginRoot_Ref, Start,
+};
 
-/// A plugin whose code is in this process. Clones are the same library; it is never unloaded.
+/// A plugin's library. Clones are the same library.
+///
+/// Its code is in this process ([`load`](Self::load), [`linked`](Self::linked)), where it is never
+/// unloaded, or in processes of its own ([`isolated`](Self::isolated)).
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    root: PluginRoot_Ref,
-    log: &'static HostLog,
+    code: Code,
+}
+
+/// Where the library's code is.
+enum Code {
+    Here {
+        root: Root,
+        log: &'static HostLog,
+    },
+    #[cfg(target_os = "linux")]
+    Apart(Arc<Template>),
+}
+
+/// A plugin's functions, however it exports them.
+struct Root {
+    manifest: extern "C" fn() -> AbiOutcome<AbiBytes>,
+    init: Init,
+    start: Start,
+}
+
+/// The one function that differs: a host shows each kind of plugin a table that it can read.
+enum Init {
+    Described(extern "C" fn(HostTable_Ref, AbiBytes) -> AbiOutcome<AbiInstance>),
+    Plain(unsafe extern "C" fn(*const AbiCHost, AbiBytes) -> AbiOutcome<AbiInstance>),
+}
+
+impl From<PluginRoot_Ref> for Root {
+    fn from(root: PluginRoot_Ref) -> Self {
+        Self { manifest: root.manifest(), init: Init::Described(root.init()), start: root.start() }
+    }
+}
+
+impl From<AbiCPlugin> for Root {
+    fn from(root: AbiCPlugin) -> Self {
+        Self { manifest: root.manifest, init: Init::Plain(root.init), start: root.start }
+    }
 }
 
 impl Library {
-    /// Loads the library at `path`: [`Image::open`], then [`map`](Self::map).
+    /// Loads the library at `path` into this process: [`Image::open`], then [`map`](Self::map).
     ///
     /// # Errors
     ///
@@ -34,7 +80,7 @@ impl Library {
         Self::map(Image::open(path, trust)?)
     }
 
-    /// Loads what was checked.
+    /// Loads what was checked into this process.
     ///
     /// In this order: the bytes are examined as data, and only then are they mapped, header and
     /// layout compared, and the manifest compared with what was said of it before. System
@@ -47,27 +93,46 @@ impl Library {
     ///
     /// A [`LoadError`]; see [`LoadErrorKind::code_may_have_run`].
     pub fn map(image: Image) -> Result<Self, LoadError> {
-        let symbol = elf::plugin_symbol(image.path(), image.reader()?)?;
         let expected = image.expected().clone();
-        let image = image::keep(image)?;
-        let path = image.path();
-        let header = open::open(path, &image.load_path(), &symbol)?;
-        let root = open::root::<PluginRoot_Ref>(path, header)?;
-        let library = Self::new(path.to_owned(), root);
+        let (path, root) = map(image)?;
+        let code = Code::Here { root, log: HostLog::of(path) };
+        let library = Self(Arc::new(Inner { path: path.to_owned(), code }));
         expected.check(path, || library.manifest())?;
-        tracing::info!(path = %path.display(), symbol, "loaded a plugin");
         Ok(library)
+    }
+
+    /// What was checked, to be loaded in children of this process and never in this one.
+    ///
+    /// Each child gets the checked bytes, and does the rest of what [`map`](Self::map) does.
+    /// Blocks on file access, and on a first child if something was said of the manifest before.
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`]; no code of the library has run in this process. Of kind
+    /// [`LoadErrorKind::Runner`] if there is no program that could be the child.
+    #[cfg(target_os = "linux")]
+    pub fn isolated(image: Image, process: Process) -> Result<Self, LoadError> {
+        elf::plugin_symbol(image.path(), image.reader()?)?;
+        let (path, expected) = (image.path().to_owned(), image.expected().clone());
+        let template = Arc::new(Template::new(image, process)?);
+        expected.check(&path, || template.manifest())?;
+        Ok(Self(Arc::new(Inner { path, code: Code::Apart(template) })))
+    }
+
+    /// In a child: loads what the parent has checked. Its records go to `log`.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub(crate) fn mapped(image: Image, log: impl super::log::Elsewhere) -> Result<Self, LoadError> {
+        let (path, root) = map(image)?;
+        let code = Code::Here { root, log: HostLog::elsewhere(path, log) };
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), code })))
     }
 
     /// The plugin `E`, which is linked into this program.
     #[must_use]
     pub fn linked<E: Entry>() -> Self {
-        Self::new(PathBuf::from(type_name::<E>()), abi::root::<E>())
-    }
-
-    fn new(path: PathBuf, root: PluginRoot_Ref) -> Self {
-        let log = HostLog::of(&path);
-        Self(Arc::new(Inner { path, root, log }))
+        let path = PathBuf::from(type_name::<E>());
+        let code = Code::Here { root: abi::root::<E>().into(), log: HostLog::of(&path) };
+        Self(Arc::new(Inner { path, code }))
     }
 
     /// The library's canonical path, or the name of the linked plugin's type.
@@ -76,38 +141,99 @@ impl Library {
         &self.0.path
     }
 
-    /// Asks the plugin for its manifest, a document.
+    /// Asks the plugin for its manifest, a document. Blocks until it is there: an isolated plugin
+    /// is started for that.
     ///
     /// # Errors
     ///
-    /// [`LoadErrorKind::Manifest`] if the plugin panics.
+    /// [`LoadErrorKind::Manifest`] if the plugin panics; if it is isolated, also what
+    /// [`load`](Self::load) gives, and [`LoadErrorKind::Crashed`] if its process ended.
     pub fn manifest(&self) -> Result<Bytes, LoadError> {
-        match (self.0.root.manifest())() {
+        let root = match &self.0.code {
+            Code::Here { root, .. } => root,
+            #[cfg(target_os = "linux")]
+            Code::Apart(template) => return template.manifest(),
+        };
+        match (root.manifest)() {
             AbiOutcome::Ok(manifest) => Ok(manifest.into_bytes()),
             AbiOutcome::Error(text) | AbiOutcome::Panicked(text) => {
-                let what = format!("gave no manifest, it panicked: {}", text.to_text());
+                let what = format!("gave no manifest, it said: {}", one_line(&text.to_text()));
                 Err(LoadError::new(LoadErrorKind::Manifest, self.path(), what))
             }
         }
     }
 
-    /// Makes an instance of the plugin; each is independent of the others.
+    /// Makes an instance of the plugin; each is independent of the others. Blocks until it is
+    /// made.
     ///
     /// # Errors
     ///
-    /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`].
+    /// [`InitError::Refused`] with the plugin's error document, or [`InitError::Panicked`]; of an
+    /// isolated plugin also [`InitError::Crashed`].
     pub fn init(&self, config: impl Into<Bytes>) -> Result<PluginInstance, InitError> {
-        let redactor = self.0.log.redactor();
-        match (self.0.root.init())(self.0.log.table(), config.into().into()) {
-            AbiOutcome::Ok(instance) => {
-                Ok(PluginInstance::new(self.0.root.start(), instance, Arc::clone(redactor)))
+        let (made, redactor) = match &self.0.code {
+            Code::Here { root, log } => {
+                let redactor = Arc::clone(log.redactor());
+                let made = init_here(root, log, config.into());
+                (made.map(|made| PluginInstance::new(made, redactor)), log.redactor())
             }
-            AbiOutcome::Error(error) => Err(InitError::Refused(redactor.fault(error.into_bytes()))),
-            AbiOutcome::Panicked(text) => {
-                Err(InitError::Panicked(redactor.clean(&text.to_text()).into_owned()))
+            #[cfg(target_os = "linux")]
+            Code::Apart(template) => {
+                let redactor = Arc::clone(template.redactor());
+                let made = template.init(config.into());
+                (made.map(|made| PluginInstance::new(made, redactor)), template.redactor())
             }
+        };
+        made.map_err(|error| match error {
+            InitError::Refused(document) => InitError::Refused(redactor.fault(document)),
+            InitError::Panicked(text) => InitError::Panicked(redactor.clean(&text).into_owned()),
+            crashed @ InitError::Crashed(_) => crashed,
+        })
+    }
+
+    /// In a child: an instance whose requests keep the parent's numbers.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub(crate) fn init_mapped(&self, config: Bytes) -> Result<Local, InitError> {
+        match &self.0.code {
+            Code::Here { root, log } => init_here(root, log, config),
+            Code::Apart(_) => unreachable!("a child maps its library"),
         }
     }
+}
+
+fn init_here(root: &Root, log: &'static HostLog, config: Bytes) -> Result<Local, InitError> {
+    let made = match root.init {
+        Init::Described(init) => init(log.table(), config.into()),
+        // SAFETY: the table lives for ever.
+        Init::Plain(init) => unsafe { init(log.c_table(), config.into()) },
+    };
+    match made {
+        AbiOutcome::Ok(instance) => Ok(Local::new(root.start, instance)),
+        AbiOutcome::Error(error) => Err(InitError::Refused(error.into_bytes())),
+        AbiOutcome::Panicked(text) => Err(InitError::Panicked(text.to_text())),
+    }
+}
+
+/// Maps the library's bytes, and proves that its tables have our shape.
+fn map(image: Image) -> Result<(&'static Path, Root), LoadError> {
+    let symbol = elf::plugin_symbol(image.path(), image.reader()?)?;
+    let image = image::keep(image)?;
+    let path = image.path();
+    let file = image.load_path();
+    let root = match &symbol {
+        PluginSymbol::Described(name) => {
+            open::root::<PluginRoot_Ref>(path, open::header(path, &file, name)?)?.into()
+        }
+        PluginSymbol::Plain(name) => open::plain(path, &file, name)?.into(),
+    };
+    tracing::info!(path = %path.display(), symbol = symbol.as_str(), "loaded a plugin");
+    Ok((path, root))
+}
+
+/// The first line of a text, and not much of it.
+fn one_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    &line[..line.floor_char_boundary(200)]
 }
 
 impl std::fmt::Debug for Library {

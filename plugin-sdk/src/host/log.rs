@@ -18,7 +18,12 @@ use abi_stable::std_types::RStr;
 use tracing::{Level, Span};
 
 use super::redact::Redactor;
-use crate::abi::{AbiLog, AbiToken, HostTable, HostTable_Ref, contain, record};
+use crate::abi::{
+    ABI_MAJOR, ABI_MINOR, AbiCHost, AbiLog, AbiToken, C_MAGIC, HostTable, HostTable_Ref, contain,
+    record as kind,
+};
+#[cfg(target_os = "linux")]
+use crate::wire::LogRecord;
 
 /// No more than this of a text is logged.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -29,12 +34,25 @@ const SPANS_MAX: usize = 4096;
 pub(super) struct HostLog {
     plugin: String,
     table: OnceLock<HostTable_Ref>,
+    c_table: OnceLock<AbiCHost>,
+    /// In a child: its parent, who has the log.
+    #[cfg(target_os = "linux")]
+    elsewhere: Option<Box<dyn Elsewhere>>,
     /// The plugin's spans that are open, by its ids.
     open: Spans,
     redactor: Arc<Redactor>,
 }
 
 type Spans = Mutex<BTreeMap<u64, Span>>;
+
+/// Another place for the log.
+#[cfg(target_os = "linux")]
+pub(crate) trait Elsewhere: Send + Sync + 'static {
+    /// Whether a record of this level is wanted there.
+    fn is_wanted(&self, level: u8) -> bool;
+    /// Takes a record there.
+    fn take(&self, record: LogRecord);
+}
 
 /// The spans in which the requests under way were started, by their ids.
 static CALLS: Spans = Mutex::new(BTreeMap::new());
@@ -48,9 +66,55 @@ impl HostLog {
     }
 
     fn leaked(path: &Path) -> &'static Self {
+        Box::leak(Box::new(Self::new(path, Arc::default())))
+    }
+
+    /// The log of the library at `path` and of nobody else. A child's spans have numbers of its
+    /// own.
+    pub(super) fn new(path: &Path, redactor: Arc<Redactor>) -> Self {
         let plugin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let (table, open, redactor) = (OnceLock::new(), Mutex::default(), Arc::default());
-        Box::leak(Box::new(Self { plugin, table, open, redactor }))
+        Self {
+            plugin,
+            table: OnceLock::new(),
+            c_table: OnceLock::new(),
+            #[cfg(target_os = "linux")]
+            elsewhere: None,
+            open: Mutex::default(),
+            redactor,
+        }
+    }
+
+    /// A log that is kept by somebody else.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub(super) fn elsewhere(path: &Path, elsewhere: impl Elsewhere) -> &'static Self {
+        Box::leak(Box::new(Self {
+            elsewhere: Some(Box::new(elsewhere)),
+            ..Self::new(path, Arc::default())
+        }))
+    }
+
+    /// The name of the library, as records show it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    /// Takes a record that a child has sent.
+    #[cfg(target_os = "linux")]
+    pub(super) fn relay(&self, record: &LogRecord) {
+        self.take(&AbiLog {
+            kind: record.kind,
+            level: record.level,
+            line: record.line,
+            span: record.span,
+            parent: record.parent,
+            call: record.call,
+            name: RStr::from_str(&record.name),
+            target: RStr::from_str(&record.target),
+            file: RStr::from_str(&record.file),
+            message: RStr::from_str(&record.message),
+            fields: RStr::from_str(&record.fields),
+        });
     }
 
     /// What keeps the library's secrets out of what is shown of it.
@@ -58,9 +122,20 @@ impl HostLog {
         &self.redactor
     }
 
-    /// What is shown of a text: bounded, and without secrets.
+    /// What is shown of a text: bounded, and without secrets. What is not text, which a plugin in
+    /// C may send, is replaced.
     fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
-        self.redactor.clean_start(text.as_str(), TEXT_BYTES_MAX)
+        if text.is_empty() {
+            return Cow::Borrowed("");
+        }
+        let bytes = text.as_rslice().as_slice();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]);
+                Cow::Owned(self.redactor.clean_start(&text, TEXT_BYTES_MAX).into_owned())
+            }
+        }
     }
 
     /// The table that a plugin logs through.
@@ -71,17 +146,30 @@ impl HostLog {
         })
     }
 
+    /// The same for a plugin in C.
+    pub(super) fn c_table(&'static self) -> &'static AbiCHost {
+        self.c_table.get_or_init(|| AbiCHost {
+            magic: C_MAGIC,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            struct_size: size_of::<AbiCHost>(),
+            data: AbiToken(std::ptr::from_ref(self).cast()),
+            log_enabled,
+            log,
+        })
+    }
+
     fn take(&self, log: &AbiLog<'_>) {
         match log.kind {
-            record::EVENT => self.event(log, &self.parent(log)),
-            record::OPEN => {
+            kind::EVENT => self.event(log, &self.parent(log)),
+            kind::OPEN => {
                 let span = self.span(log, &self.parent(log));
                 let mut open = lock(&self.open);
                 if open.len() < SPANS_MAX {
                     open.insert(log.span, span);
                 }
             }
-            record::CLOSE => {
+            kind::CLOSE => {
                 let span = lock(&self.open).remove(&log.span);
                 drop(span); // after the lock: closing a span runs the subscriber
             }
@@ -106,7 +194,7 @@ impl HostLog {
                     plugin = self.plugin,
                     plugin.target = &*target,
                     plugin.fields = &*fields,
-                    plugin.file = log.file.as_str(),
+                    plugin.file = &*self.shown(log.file),
                     plugin.line = log.line,
                     "{}",
                     self.shown(log.message)
@@ -150,7 +238,7 @@ impl HostLog {
 }
 
 /// The span of a request, known to the log until this drops.
-pub(super) struct CallSpan(u64);
+pub(crate) struct CallSpan(u64);
 
 impl CallSpan {
     /// Makes the current span the parent of what a new request logs.
@@ -185,18 +273,67 @@ fn behind(token: AbiToken) -> &'static HostLog {
     unsafe { &*token.0.cast::<HostLog>() }
 }
 
-extern "C" fn log_enabled(_: AbiToken, level: u8, _target: RStr<'_>) -> bool {
-    contain(|| match level {
+fn is_wanted(level: u8) -> bool {
+    match level {
         1 => tracing::event_enabled!(target: "plugin", Level::ERROR),
         2 => tracing::event_enabled!(target: "plugin", Level::WARN),
         3 => tracing::event_enabled!(target: "plugin", Level::INFO),
         4 => tracing::event_enabled!(target: "plugin", Level::DEBUG),
         _ => tracing::event_enabled!(target: "plugin", Level::TRACE),
+    }
+}
+
+/// The most detailed level that is wanted at present, 0 if none is.
+#[cfg(target_os = "linux")]
+pub(super) fn level_wanted() -> u8 {
+    (1..=5).rev().find(|level| is_wanted(*level)).unwrap_or(0)
+}
+
+extern "C" fn log_enabled(token: AbiToken, level: u8, _target: RStr<'_>) -> bool {
+    contain(|| {
+        #[cfg(target_os = "linux")]
+        if let Some(elsewhere) = &behind(token).elsewhere {
+            return elsewhere.is_wanted(level);
+        }
+        let _ = token;
+        is_wanted(level)
     })
     .unwrap_or(false)
 }
 
 extern "C" fn log(token: AbiToken, log: AbiLog<'_>) {
     // A panic of the host's subscriber has nowhere to be reported but in that subscriber.
-    let _ = contain(|| behind(token).take(&log));
+    let _ = contain(|| {
+        #[cfg(target_os = "linux")]
+        if let Some(elsewhere) = &behind(token).elsewhere {
+            return elsewhere.take(record(&log));
+        }
+        behind(token).take(&log);
+    });
+}
+
+/// A record that can leave the process.
+#[cfg(target_os = "linux")]
+fn record(log: &AbiLog<'_>) -> LogRecord {
+    LogRecord {
+        kind: log.kind,
+        level: log.level,
+        line: log.line,
+        span: log.span,
+        parent: log.parent,
+        call: log.call,
+        name: carried(log.name),
+        target: carried(log.target),
+        file: carried(log.file),
+        message: carried(log.message),
+        fields: carried(log.fields),
+    }
+}
+
+/// The part of a text that leaves the process: what can be shown, and enough more for a secret that
+/// lies across the end of that to be found.
+#[cfg(target_os = "linux")]
+fn carried(text: RStr<'_>) -> String {
+    let text = text.as_str();
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX + 4096)].to_owned()
 }

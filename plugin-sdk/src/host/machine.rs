@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use fsm_core::{AnyMachine, Data, Fault, Graph, Outcome, Port, RunId, StepCall};
+use fsm_core::{AnyMachine, Class, Data, Fault, Graph, Outcome, Port, RunId, StepCall, Verdict};
 use futures::{
     future::{BoxFuture, Either, select},
     pin_mut,
@@ -11,7 +11,7 @@ use futures::{
 use super::instance::PluginInstance;
 use crate::{
     ItemId, OperationId,
-    abi::{HostCalls, TaskFault},
+    abi::{Crash, HostCalls, TaskFault},
     message::{self, Migrated, Request},
 };
 
@@ -33,6 +33,14 @@ pub trait StepHosts: Send + Sync + 'static {
         run: RunId,
         port: Arc<dyn Port>,
     ) -> BoxFuture<'static, Result<StepHost, Fault>>;
+
+    /// The plugin as a step of `run` has it. The machine's own instance by default; a host that
+    /// gives each run a process answers with the [`apart`](PluginInstance::apart) instance that it
+    /// keeps for the run.
+    fn plugin(&self, run: &RunId, plugin: &PluginInstance) -> PluginInstance {
+        let _ = run;
+        plugin.clone()
+    }
 }
 
 /// Whom one attempt at a step works for.
@@ -95,9 +103,10 @@ impl RemoteMachine {
         call.machine.clone_from(&self.name);
         let cancellation = port.cancellation();
         let begun = Arc::clone(&self.hosts).begin(call.run.clone(), port).await?;
+        let plugin = self.hosts.plugin(&call.run, &self.plugin);
         let StepHost { operation, item, calls } = begun;
         let request = message::encode(&Request::Step { operation, item, call })?;
-        let task = self.plugin.start(request, calls);
+        let task = plugin.start(request, calls);
         let canceller = task.canceller();
         let cancelled = async move {
             cancellation.requested().await;
@@ -132,7 +141,14 @@ impl AnyMachine for RemoteMachine {
     }
 
     fn step(&self, call: StepCall, port: Arc<dyn Port>) -> BoxFuture<'_, Outcome> {
-        Box::pin(async move { self.outcome(call, port).await.unwrap_or_else(Outcome::from) })
+        Box::pin(async move {
+            match self.outcome(call, port).await {
+                Ok(outcome) => outcome,
+                // Another process would only be another death. Somebody has to look at it.
+                Err(fault) if fault.code() == GIVEN_UP => Verdict::Quarantine(fault).into(),
+                Err(fault) => fault.into(),
+            }
+        })
     }
 
     fn migrate(
@@ -155,11 +171,19 @@ impl fmt::Debug for RemoteMachine {
     }
 }
 
-/// A plugin that gave no answer is a bug of the plugin's, whatever the reason.
+/// The code of a fault that says: no process is started for the run any more.
+const GIVEN_UP: &str = "plugin.given_up";
+
+/// A plugin that gave no answer is a bug of the plugin's, whatever the reason. If its process
+/// ended, nothing is known of what the step did: that is an interruption, like the agent's own end.
 impl From<TaskFault> for Fault {
     fn from(fault: TaskFault) -> Self {
         let code = match fault {
             TaskFault::Panicked(_) => "plugin.panicked",
+            TaskFault::Crashed(Crash::GivenUp { .. }) => GIVEN_UP,
+            TaskFault::Crashed(_) => {
+                return Fault::new(Class::Interrupted, "plugin.crashed", fault.to_string());
+            }
             _ => "plugin.task",
         };
         Fault::bug(code, format!("the plugin gave no answer: {fault}"))

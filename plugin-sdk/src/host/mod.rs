@@ -16,6 +16,9 @@
 //! what to do. What was checked is what is loaded ([`Image`]). A loaded library is never unloaded.
 //! Dropping a [`Task`] ends its request: from then on the plugin's calls are refused.
 //!
+//! Whether the code is in this process or in a child is decided when the library is loaded
+//! ([`Library::load`], [`Library::isolated`]); an instance and its tasks are the same to use.
+//!
 //! **A plugin that does not do its part.** A request that does not end when asked is given a time
 //! of grace and then abandoned ([`Task::stoppable`]). A function of the plugin that does not return
 //! holds the thread that called it; a [`Watch`] knows which ones, and since when.
@@ -28,6 +31,7 @@ mod expected;
 mod image;
 mod instance;
 mod library;
+mod local;
 mod lock;
 mod log;
 mod machine;
@@ -35,6 +39,8 @@ mod no_calls;
 mod open;
 mod place;
 mod pool;
+#[cfg(target_os = "linux")]
+mod process;
 mod redact;
 mod sidecar;
 mod signature;
@@ -53,8 +59,17 @@ pub use lock::{InvalidLock, PluginLock, target};
 pub use machine::{RemoteMachine, StepHost, StepHosts, machine_name};
 pub use no_calls::NoCalls;
 pub use pool::{BufferPool, PoolStats};
+#[cfg(target_os = "linux")]
+pub use process::{Process, Runner};
 pub use sidecar::{Capabilities, InvalidSidecar, Sidecar};
 pub use signature::{InvalidKey, SigningKey};
 pub use stop::{Ended, Stoppable};
 pub use trust::Trust;
 pub use watch::{OpenCall, Watch, Watched};
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub(crate) use {
+    instance::Work,
+    local::Local,
+    log::Elsewhere,
+    process::{ARGUMENT, this_program_serves},
+};

@@ -10,15 +10,63 @@ use abi_stable::abi_stability::abi_checking::{
 use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, RootModule};
 
 use super::error::{LoadError, LoadErrorKind};
+use crate::abi::{ABI_MAJOR, AbiCPlugin, CTableError};
 
-/// Maps the library `path`, whose bytes are at `file`, and returns the header behind `symbol`. The
-/// library stays for good.
-#[cfg(target_os = "linux")]
-pub(super) fn open(
+/// The header of a plugin with described types.
+pub(super) fn header(
     path: &Path,
     file: &Path,
     symbol: &str,
 ) -> Result<&'static LibHeader, LoadError> {
+    // SAFETY: what a plugin exports under this name is a `LibHeader`, which begins with the header
+    // that `AbiHeaderRef` points to; `upgrade` looks at the magic before anything else.
+    let header: AbiHeaderRef = unsafe { open(path, file, symbol) }?;
+    header.upgrade().map_err(|error| {
+        tracing::debug!(path = %path.display(), %error, "the library's header does not fit");
+        let what =
+            "was built with another version of abi_stable; build it with a released plugin-sdk";
+        LoadError::new(LoadErrorKind::Layout, path, what)
+    })
+}
+
+/// The table of a plugin in C.
+pub(super) fn plain(path: &Path, file: &Path, symbol: &str) -> Result<AbiCPlugin, LoadError> {
+    // SAFETY: what a plugin exports under this name is a table that says how long it is. That it
+    // is true is the author's to see to.
+    let table =
+        unsafe { open::<*const AbiCPlugin>(path, file, symbol).map(|at| AbiCPlugin::read(at)) }?;
+    table.map_err(|error| {
+        let (kind, what) = match error {
+            CTableError::NoMagic => (
+                LoadErrorKind::Layout,
+                "has a table that does not begin with MERCURY_MAGIC; start from \
+                 include/mercury_plugin.h"
+                    .to_owned(),
+            ),
+            CTableError::OtherMajor(theirs) => (
+                LoadErrorKind::OtherAbi,
+                format!("speaks version {theirs} of the plugin ABI, this agent speaks {ABI_MAJOR}"),
+            ),
+            CTableError::TooShort(size) => (
+                LoadErrorKind::Layout,
+                format!("has a table of {size} bytes, too short to be one; set its struct_size"),
+            ),
+            CTableError::NoFunction(name) => {
+                (LoadErrorKind::Layout, format!("has no function `{name}` in its table"))
+            }
+        };
+        LoadError::new(kind, path, what)
+    })
+}
+
+/// Maps the library `path`, whose bytes are at `file`, and returns the address behind `symbol` as a
+/// `T`. The library stays for good.
+///
+/// # Safety
+///
+/// `T` is a pointer to what the symbol is.
+#[cfg(target_os = "linux")]
+unsafe fn open<T: Copy>(path: &Path, file: &Path, symbol: &str) -> Result<T, LoadError> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
     // Thread-local destructors and threads of the plugin's keep pointing into it.
@@ -40,18 +88,11 @@ pub(super) fn open(
         let what = "was answered with another library by the system's loader; restart the agent";
         return Err(LoadError::new(LoadErrorKind::Refused, path, what));
     }
-    // SAFETY: what a plugin exports under this name is a `LibHeader`, which begins with the header
-    // that `AbiHeaderRef` points to; `upgrade` looks at the magic before anything else.
-    let header: AbiHeaderRef =
-        unsafe { *library.get::<AbiHeaderRef>(symbol.as_bytes()).map_err(refused)? };
+    // SAFETY: the caller's promise.
+    let at = unsafe { *library.get::<T>(symbol.as_bytes()).map_err(refused)? };
     // Not closed: see above.
     std::mem::forget(library);
-    header.upgrade().map_err(|error| {
-        tracing::debug!(path = %path.display(), %error, "the library's header does not fit");
-        let what =
-            "was built with another version of abi_stable; build it with a released plugin-sdk";
-        LoadError::new(LoadErrorKind::Layout, path, what)
-    })
+    Ok(at)
 }
 
 /// Whether the system's loader opened `file` for the library that `address` lies in.
@@ -77,11 +118,7 @@ fn is_of(address: *const c_void, file: &Path) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn open(
-    path: &Path,
-    _file: &Path,
-    _symbol: &str,
-) -> Result<&'static LibHeader, LoadError> {
+unsafe fn open<T: Copy>(path: &Path, _file: &Path, _symbol: &str) -> Result<T, LoadError> {
     let what = "cannot be loaded: dynamic plugins are not supported on this platform yet";
     Err(LoadError::new(LoadErrorKind::OtherPlatform, path, what))
 }
@@ -192,19 +229,19 @@ mod tests {
         }
     }
 
-    fn header(name: &str) -> (PathBuf, &'static LibHeader) {
+    fn built(name: &str) -> (PathBuf, &'static LibHeader) {
         let program = std::env::current_exe().expect("this program has a path");
         let target = program.ancestors().nth(2).expect("target/<profile>/deps/<program>");
         let path = target.join(format!("examples/lib{name}.so"));
         let file = std::fs::File::open(&path).expect("`cargo test` builds the examples first");
         let symbol = elf::plugin_symbol(&path, file).expect("a plugin");
-        let header = open(&path, &path, &symbol).expect("it opens");
+        let header = header(&path, &path, symbol.as_str()).expect("it opens");
         (path, header)
     }
 
     /// The manifest that a host of a later version gets, and whether it finds its added function.
     fn seen_later(name: &str) -> (Vec<u8>, bool) {
-        let (path, header) = header(name);
+        let (path, header) = built(name);
         let root = root::<later::PluginRoot_Ref>(&path, header).expect("it loads");
         let crate::abi::AbiOutcome::Ok(manifest) = (root.manifest())() else {
             panic!("no manifest")
@@ -214,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_later_host_loads_an_earlier_plugin_and_sees_what_it_lacks() {
-        let (_, plugin) = header("abi_fixture");
+        let (_, plugin) = built("abi_fixture");
         assert!(plugin.init_root_module::<later::PluginRoot_Ref>().is_err(), "not forward");
         assert_eq!(seen_later("abi_v1"), (b"v1".to_vec(), false));
         assert_eq!(seen_later("abi_fixture"), (br#"{"workload":"fixture"}"#.to_vec(), false));
@@ -223,7 +260,7 @@ mod tests {
     #[test]
     fn an_earlier_host_loads_a_later_plugin() {
         for name in ["abi_v1", "abi_fixture", "abi_longer"] {
-            let (path, header) = header(name);
+            let (path, header) = built(name);
             root::<crate::abi::PluginRoot_Ref>(&path, header).expect("forward");
         }
     }
@@ -235,7 +272,7 @@ mod tests {
             ("abi_enum", LoadErrorKind::Layout),
             ("abi_major", LoadErrorKind::OtherAbi),
         ] {
-            let (path, header) = header(name);
+            let (path, header) = built(name);
             let refused = root::<crate::abi::PluginRoot_Ref>(&path, header).map(|_| ());
             assert_eq!(refused.map_err(|error| error.kind()), Err(kind), "{name}");
             let refused = root::<later::PluginRoot_Ref>(&path, header).map(|_| ());

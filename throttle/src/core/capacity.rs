@@ -1,6 +1,6 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
-use super::request_state::{Need, Needs, Place, Record, Site};
+use super::request_state::{Need, Needs, Party, Place, Record, Site};
 use super::requests::Entry;
 use super::rulebook::LimitKey;
 use super::table::Slot;
@@ -44,6 +44,8 @@ impl Core {
     fn give_up(&mut self, id: RequestId, returned: &[Need]) {
         let Some(mut holder) = self.requests.take_holder(id) else { return };
         let had_exclusions = holder.has_exclusions();
+        // What it holds from now on is not what was prepared.
+        holder.prepared = None;
         let mut forgotten = Vec::new();
         for &need in returned {
             match need {
@@ -146,41 +148,46 @@ impl Core {
         true
     }
 
-    /// Takes the units that the lender can spare for `need`.
-    pub(super) fn borrow(&mut self, holder: &mut Record, site: Slot, units: u32) {
-        let Some(lender) = holder.party.lender else { return };
-        let lent = self.limits.get_mut(site).take_from(lender, units);
-        if lent > 0 {
-            holder.loans.push((site, lent));
+    /// Takes the units that the lender can spare for what is needed.
+    pub(super) fn borrow(&mut self, holder: &mut Record) {
+        let Record { party, needs, loans, .. } = holder;
+        let Some(lender) = party.lender else { return };
+        for (site, units) in needs.iter().filter_map(|need| need.capacity()) {
+            let lent = self.limits.get_mut(site).take_from(lender, units);
+            if lent > 0 {
+                loans.push((site, lent));
+            }
         }
     }
 
     /// Returns units of a holder: first what was lent to it, to the lender if that still
     /// has a use for them, then the rest to the limit.
-    pub(super) fn return_units(
-        &mut self,
-        id: RequestId,
-        holder: &mut Record,
-        site: Slot,
-        units: u32,
-    ) {
-        let mut returned = self.limits.get_mut(site).take_back(id, units);
+    fn return_units(&mut self, id: RequestId, holder: &mut Record, site: Slot, units: u32) {
+        let returned = self.limits.get_mut(site).take_back(id, units);
         self.gain(Site::Limit(site));
-        if holder.loans.is_empty() {
-            return;
-        }
-        for loan in holder.loans.iter_mut().filter(|(at, _)| *at == site) {
+        self.repay(holder.party, &mut holder.loans, site, returned);
+    }
+
+    /// Gives the lender its part of the units that were `returned`.
+    pub(super) fn repay(
+        &mut self,
+        party: Party,
+        loans: &mut Vec<(Slot, u32)>,
+        site: Slot,
+        mut returned: u32,
+    ) {
+        for loan in loans.iter_mut().filter(|(at, _)| *at == site) {
             let repaid = loan.1.min(returned);
             loan.1 -= repaid;
             returned -= repaid;
-            let lender = holder.party.lender.and_then(|id| Some((id, self.requests.holder(id)?)));
+            let lender = party.lender.and_then(|id| Some((id, self.requests.holder(id)?)));
             if let Some((lender, lending)) = lender {
                 let nominal = lending.needs.iter().filter_map(|need| need.capacity());
                 let nominal = nominal.filter(|&(at, _)| at == site).map(|(_, units)| units).sum();
                 self.limits.get_mut(site).put_back(lender, repaid, nominal);
             }
         }
-        holder.loans.retain(|&(_, units)| units > 0);
+        loans.retain(|&(_, units)| units > 0);
     }
 }
 

@@ -76,6 +76,7 @@ impl Core {
     }
 
     /// Counts that a request was held against one or all of its needs.
+    #[inline]
     pub(super) fn count_evaluation(&self) {
         let evaluations = &self.counters.evaluations;
         evaluations.set(evaluations.get().wrapping_add(1));
@@ -83,7 +84,8 @@ impl Core {
 
     /// Counts a grant after a wait.
     pub(super) fn count_grant(&mut self, needs: &[Need], waited: Duration, overtakes: u32) {
-        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let whole_ms = waited.as_secs().saturating_mul(1_000);
+        let waited_ms = whole_ms.saturating_add(u64::from(waited.subsec_millis()));
         self.count(needs, |counts| {
             counts.granted += 1;
             counts.waits_ms.record(waited_ms);

@@ -14,7 +14,8 @@ use crate::resource::Scope;
 #[derive(Debug)]
 pub(super) struct ExclusionSite {
     pub(super) scope: Scope,
-    /// By class, who holds it and the root operation of each.
+    /// By class, who holds it and the root operation of each. A class that nobody holds is
+    /// kept if it is the only one, as room for the next.
     holders: SmallVec<[(ClassRef, Line<RequestId, Slot>); 1]>,
     /// Every waiter that needs the resource, wherever it is parked.
     pub(super) line: Groups<ClassRef>,
@@ -32,6 +33,13 @@ impl ExclusionSite {
 
     #[inline]
     pub(super) fn hold(&mut self, class: ClassRef, id: RequestId, root: Slot) {
+        if let [(only, held)] = &mut *self.holders
+            && (*only == class || held.is_empty())
+        {
+            *only = class;
+            held.insert(id, root);
+            return;
+        }
         let index = self.search(class).unwrap_or_else(|index| {
             self.holders.insert(index, (class, Line::new()));
             index
@@ -44,7 +52,7 @@ impl ExclusionSite {
         if let Ok(index) = self.search(class) {
             let held = &mut self.holders[index].1;
             held.remove(&id);
-            if held.is_empty() {
+            if held.is_empty() && self.holders.len() > 1 {
                 self.holders.remove(index);
             }
         }
@@ -72,7 +80,8 @@ impl ExclusionSite {
         standing: Standing,
     ) -> bool {
         let is_free = self.holders.iter().all(|(held, holders)| {
-            rules.may_join(self.scope, *held, class)
+            holders.is_empty()
+                || rules.may_join(self.scope, *held, class)
                 || holders.iter().all(|(_, holder)| *holder == root)
         });
         let is_free = is_free || cfg!(mutant = "holders_do_not_conflict");
@@ -84,6 +93,7 @@ impl ExclusionSite {
                 }))
     }
 
+    #[inline]
     fn search(&self, class: ClassRef) -> Result<usize, usize> {
         self.holders.binary_search_by(|(held, _)| held.cmp(&class))
     }

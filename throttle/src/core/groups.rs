@@ -52,12 +52,39 @@ impl<K: Copy + Ord> Groups<K> {
         self.iter().filter_map(|(key, places)| Some((key, places.first()?)))
     }
 
+    /// The first of those at the head of a group who are wanted.
+    #[inline]
+    pub(super) fn first_that(&self, is_wanted: impl Fn(K, Place) -> bool) -> Option<Place> {
+        let mut best: Option<Place> = None;
+        for (key, places) in &self.0 {
+            if let Some(place) = places.first()
+                && is_wanted(*key, place)
+            {
+                best = Some(best.map_or(place, |best| best.min(place)));
+            }
+        }
+        best
+    }
+
+    /// Whether somebody stands before `place`.
+    #[inline]
+    pub(super) fn is_any_before(&self, place: Place) -> bool {
+        !self.0.is_empty() && self.heads().any(|(_, first)| first < place)
+    }
+
     /// The places of all groups, one group after the other.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.iter().flat_map(|(_, places)| places.keys())
     }
 
+    #[inline]
     fn search(&self, key: K) -> Result<usize, usize> {
+        // Nearly always all are alike.
+        if let [(only, _)] = &*self.0
+            && *only == key
+        {
+            return Ok(0);
+        }
         self.0.binary_search_by(|(group, _)| group.cmp(&key))
     }
 }

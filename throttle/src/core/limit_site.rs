@@ -70,10 +70,12 @@ impl LimitSite {
     /// Takes up to `units` back from `id`, which is no holder any more if nothing is left.
     #[inline]
     pub(super) fn take_back(&mut self, id: RequestId, units: u32) -> u32 {
-        let taken = self.take_from(id, units);
-        if self.holders.get(&id) == Some(&0) {
-            self.holders.remove(&id);
+        let Some(held) = self.holders.remove(&id) else { return 0 };
+        let taken = units.min(held);
+        if taken < held {
+            self.holders.insert(id, held - taken);
         }
+        self.used -= u64::from(taken);
         taken
     }
 
@@ -101,6 +103,12 @@ impl LimitSite {
     /// `lender` holds counts as free.
     #[inline]
     pub(super) fn passes(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
+        // Nearly always nothing is set aside, and everybody asks for at least one unit.
+        let is_free = self.used + u64::from(units) <= u64::from(self.capacity);
+        (is_free && self.reserved.is_empty()) || self.passes_by(units, place, lender)
+    }
+
+    fn passes_by(&self, units: u32, place: Place, lender: Option<RequestId>) -> bool {
         let lendable = lender.and_then(|id| self.holders.get(&id)).copied().unwrap_or(0);
         if units <= lendable {
             return true;
@@ -127,12 +135,12 @@ impl LimitSite {
     /// be looked at: a later one has at least as many reservations before it. Each look is
     /// counted with `count`.
     pub(super) fn first_passing(&self, count: impl Fn()) -> Option<Place> {
-        self.parked
-            .heads()
-            .filter_map(|(units, place)| {
-                count();
-                self.passes(units, place, None).then_some(place)
-            })
-            .min()
+        if self.used >= u64::from(self.capacity) {
+            return None;
+        }
+        self.parked.first_that(|units, place| {
+            count();
+            self.passes(units, place, None)
+        })
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! **How.** Those who wait, and those who hold, nearly always come in the order of their
 //! keys and leave at one of the ends. So the keys are a sorted vector; a key that leaves from
-//! the middle leaves a hole, and holes are swept out once they are half of it. What comes out
+//! the middle leaves a hole, and holes are swept out once they are most of it. What comes out
 //! of order, because it is more urgent, goes into a tree beside it.
 
 use std::collections::BTreeMap;
@@ -45,39 +45,56 @@ impl<K: Ord + Copy, V> Line<K, V> {
     /// Adds `key`, or gives it another value.
     #[inline]
     pub(super) fn insert(&mut self, key: K, value: V) {
+        let is_last = self.items.last().is_none_or(|(last, _)| *last < key);
+        if is_last && self.early.is_empty() {
+            self.items.push((key, Some(value)));
+        } else {
+            self.insert_anywhere(key, value, is_last);
+        }
+    }
+
+    #[cold]
+    fn insert_anywhere(&mut self, key: K, value: V, is_last: bool) {
         if let Some(known) = self.early.get_mut(&key) {
             *known = value;
-            return;
-        }
-        if self.items.last().is_none_or(|(last, _)| *last < key) {
+        } else if is_last {
             self.items.push((key, Some(value)));
-            return;
-        }
-        match self.search(&key) {
-            Ok(index) => {
-                if self.items[index].1.replace(value).is_none() {
-                    self.holes -= 1;
-                }
+        } else if let Ok(index) = self.search(&key) {
+            if self.items[index].1.replace(value).is_none() {
+                self.holes -= 1;
             }
-            Err(_) => {
-                self.early.insert(key, value);
-            }
+        } else {
+            self.early.insert(key, value);
         }
     }
 
     #[inline]
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        if let [(only, value)] = &mut *self.items
+            && only == key
+        {
+            let value = value.take();
+            self.clear();
+            return value;
+        }
+        if let Some((first, value)) = self.items.get_mut(self.head)
+            && first == key
+        {
+            let value = value.take();
+            self.head += 1;
+            self.trim_front();
+            return value;
+        }
         if self.items.last().is_some_and(|(last, _)| last == key) {
             let (_, value) = self.items.pop()?;
             self.trim_back();
             return value;
         }
-        if self.items.get(self.head).is_some_and(|(first, _)| first == key) {
-            let value = self.items[self.head].1.take();
-            self.head += 1;
-            self.trim_front();
-            return value;
-        }
+        self.remove_anywhere(key)
+    }
+
+    #[cold]
+    fn remove_anywhere(&mut self, key: &K) -> Option<V> {
         match self.search(key) {
             Ok(index) => {
                 let value = self.items[index].1.take()?;
@@ -109,6 +126,9 @@ impl<K: Ord + Copy, V> Line<K, V> {
     #[inline]
     pub(super) fn first(&self) -> Option<K> {
         let first = self.items.get(self.head).map(|&(key, _)| key);
+        if self.early.is_empty() {
+            return first;
+        }
         let early = self.early.keys().next().copied();
         early.into_iter().chain(first).min()
     }
@@ -154,6 +174,7 @@ impl<K: Ord + Copy, V> Line<K, V> {
         }
     }
 
+    #[inline]
     fn trim_front(&mut self) {
         while self.items.get(self.head).is_some_and(|(_, value)| value.is_none()) {
             self.head += 1;
@@ -166,6 +187,7 @@ impl<K: Ord + Copy, V> Line<K, V> {
         }
     }
 
+    #[inline]
     fn clear(&mut self) {
         self.items.clear();
         self.head = 0;
@@ -174,14 +196,22 @@ impl<K: Ord + Copy, V> Line<K, V> {
         }
     }
 
-    /// Takes the holes out once they are half of all, so that each costs a fixed amount.
+    /// Takes the holes out once they are three quarters of all, so that each costs a fixed amount.
+    #[inline]
     fn sweep(&mut self) {
         let gone = self.head + self.holes;
-        if gone > SWEEP_MIN && gone * 2 > self.items.len() {
-            self.items.drain(..self.head);
-            self.items.retain(|(_, value)| value.is_some());
-            (self.head, self.holes) = (0, 0);
+        if gone > SWEEP_MIN && gone * 4 > self.items.len() * 3 {
+            self.take_holes_out();
         }
+    }
+
+    #[cold]
+    fn take_holes_out(&mut self) {
+        self.items.drain(..self.head);
+        if self.holes > 0 {
+            self.items.retain(|(_, value)| value.is_some());
+        }
+        (self.head, self.holes) = (0, 0);
     }
 }
 

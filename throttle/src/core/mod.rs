@@ -157,6 +157,7 @@ impl Core {
     }
 
     /// Whether anything has to happen outside.
+    #[inline]
     pub(crate) fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }
@@ -176,8 +177,15 @@ impl Core {
     }
 
     /// Time has come to `now`: requests expire.
+    #[inline]
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        if !self.deadlines.is_empty() {
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
         let mut departed = Vec::new();
         while let Some(&(deadline, id)) = self.deadlines.first()
             && deadline <= self.now
@@ -297,8 +305,9 @@ impl Core {
 
     /// A permit, or a share of it, is given back.
     pub(crate) fn release(&mut self, id: RequestId) {
-        if self.requests.holder(id).is_some_and(|holder| holder.members.is_just(id)) {
-            self.force_release(id);
+        if let Some(holder) = self.requests.take_only_holder(id) {
+            self.strike_out(&holder);
+            self.end(holder);
             return;
         }
         let group = self.requests.group(id);
@@ -309,14 +318,19 @@ impl Core {
 
     /// A permit is given back, whoever has it. False if there is none.
     pub(crate) fn force_release(&mut self, id: RequestId) -> bool {
-        let Some(mut holder) = self.take_out(id) else { return false };
+        let Some(holder) = self.take_out(id) else { return false };
         for (member, _) in holder.members.iter() {
             self.requests.remove_follower(member);
         }
-        self.give_back(id, &mut holder);
+        self.end(holder);
+        true
+    }
+
+    /// Everything that a permit was for is given back.
+    fn end(&mut self, mut holder: Box<Record>) {
+        self.give_back(holder.place.id, &mut holder);
         self.settle();
         self.retire(holder);
-        true
     }
 
     /// The host changes its number for a limit.

@@ -54,7 +54,7 @@ impl PreparedDrafts {
             (known.stamp == stamp && known.idle.is_none()).then_some(known)
         });
         match known {
-            Some(known) if known.draft.needs == record.needs && record.rewind() => {
+            Some(known) if record.rewind() => {
                 known.idle = Some(record);
                 None
             }
@@ -88,12 +88,18 @@ impl Core {
         if self.is_closed {
             return Err(AcquireError::new(request.owner(), AcquireErrorKind::Closed));
         }
+        let draft = self.checked_draft(request)?;
+        Ok(self.prepared.insert(draft, self.rules.edition()))
+    }
+
+    /// What the names of a request mean, if it can ever be granted.
+    fn checked_draft(&mut self, request: &Request) -> Result<Draft, AcquireError> {
         let draft = self.draft(request)?;
         if let Err(error) = self.check_units(&draft.needs, draft.party) {
             self.forget_draft(&draft);
             return Err(error);
         }
-        Ok(self.prepared.insert(draft, self.rules.edition()))
+        Ok(draft)
     }
 
     /// A prepared request is not handed in any more.
@@ -118,7 +124,7 @@ impl Core {
         index: Option<PreparedIndex>,
     ) -> Result<(Box<Record>, Priority), AcquireError> {
         let Some(index) = index else {
-            let draft = self.draft(request)?;
+            let draft = self.checked_draft(request)?;
             let mut record = self.blank_record();
             (record.party, record.needs) = (draft.party, draft.needs);
             self.add_first_member(&mut record);
@@ -126,8 +132,9 @@ impl Core {
         };
         let edition = self.rules.edition();
         if self.prepared.get_mut(index).edition != edition {
-            // A replaced policy may call something else by the same names.
-            let draft = self.draft(request)?;
+            // A policy that came since may call something else by the same names, and bound a
+            // limit to less than is asked for.
+            let draft = self.checked_draft(request)?;
             if let Some(outdated) = self.prepared.set(index, draft, edition) {
                 self.forget_prepared(outdated);
             }

@@ -181,6 +181,19 @@ impl Requests {
         }
     }
 
+    /// Takes out a holder that shares its permit with nobody.
+    #[inline]
+    pub(super) fn take_only_holder(&mut self, id: RequestId) -> Option<Holder> {
+        let is_only = |entry: &Entry| match entry {
+            Entry::Holder(holder) => holder.members.is_just(id),
+            _ => false,
+        };
+        match self.take_if(id, is_only) {
+            Some(Entry::Holder(holder)) => Some(holder),
+            _ => None,
+        }
+    }
+
     /// Whether nobody holds anything.
     #[inline]
     pub(super) fn is_drained(&self) -> bool {

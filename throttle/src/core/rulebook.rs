@@ -64,7 +64,7 @@ pub(super) struct Rulebook {
     ceilings: BTreeMap<LimitName, u32>,
     workloads: BTreeMap<String, u16>,
     policies: Vec<Registered>,
-    /// Changes whenever a name may mean something else than before.
+    /// Changes whenever a name may mean something else than before, or less can be had.
     edition: u64,
 }
 
@@ -136,6 +136,7 @@ impl Rulebook {
         let index = u16::try_from(self.policies.len()).expect("fewer than 2^16 workloads");
         self.workloads.insert(workload.to_owned(), index);
         self.policies.push(Registered::new(workload, policy));
+        self.edition += 1;
         Ok(())
     }
 
@@ -156,6 +157,8 @@ impl Rulebook {
 
     pub(super) fn set_capacity(&mut self, name: LimitName, capacity: u32) {
         let before = self.host_limit(&name).map_or(0, |(_, ceiling)| ceiling);
+        // A limit that the host did not bound yet may have been larger.
+        self.edition += u64::from(before == 0);
         self.ceilings.insert(name.clone(), before.max(capacity));
         self.limits.exact.insert(name, capacity);
     }

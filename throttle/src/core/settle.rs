@@ -11,7 +11,14 @@ use crate::request_id::RequestId;
 
 impl Core {
     /// Lets everybody start who can, in the order of their places.
+    #[inline]
     pub(super) fn settle(&mut self) {
+        if !self.gained.is_empty() {
+            self.ask_all();
+        }
+    }
+
+    fn ask_all(&mut self) {
         while !self.gained.is_empty() {
             let mut best: Option<Place> = None;
             let mut index = 0;
@@ -19,7 +26,7 @@ impl Core {
                 match self.first_passing(site) {
                     None => self.ungain(site),
                     Some(place) => {
-                        best = best.into_iter().chain([place]).min();
+                        best = Some(best.map_or(place, |best| best.min(place)));
                         index += 1;
                     }
                 }
@@ -33,6 +40,7 @@ impl Core {
 
     /// Notes that somebody parked at `site` may be able to pass now. Where nobody is parked
     /// there is nothing to note: whoever parks there later was held against what there is then.
+    #[inline]
     pub(super) fn gain(&mut self, site: Site) {
         let (is_empty, has_gained) = match site {
             Site::Exclusion(slot) => {
@@ -72,6 +80,9 @@ impl Core {
         match site {
             Site::Limit(slot) => {
                 let in_line = self.limits.get(slot).first_passing(|| self.count_evaluation());
+                if self.capacity_borrowers.is_empty() {
+                    return in_line;
+                }
                 let borrowing = self
                     .capacity_borrowers
                     .iter()
@@ -87,22 +98,25 @@ impl Core {
             }
             // If the first of its class cannot pass, no later one can, borrowers apart.
             Site::Exclusion(slot) => {
-                let heads = self.exclusions.get(slot).parked.heads().map(|(_, place)| place.id);
-                let borrowers = self.borrowers.iter().copied();
-                heads
-                    .chain(borrowers)
-                    .map(|id| self.waiter(id))
-                    .filter(|waiter| {
-                        self.count_evaluation();
-                        let need = waiter.witness();
-                        need.site() == site && self.passes(need, waiter.place, waiter.party)
-                    })
-                    .map(|waiter| waiter.place)
-                    .min()
+                let passes = |id| {
+                    self.count_evaluation();
+                    let waiter = self.waiter(id);
+                    let need = waiter.witness();
+                    need.site() == site && self.passes(need, waiter.place, waiter.party)
+                };
+                let parked = &self.exclusions.get(slot).parked;
+                let in_line = parked.first_that(|_, place| passes(place.id));
+                if self.borrowers.is_empty() {
+                    return in_line;
+                }
+                let borrowing = self.borrowers.iter().filter(|&&id| passes(id));
+                let borrowing = borrowing.map(|&id| self.waiter(id).place).min();
+                in_line.into_iter().chain(borrowing).min()
             }
         }
     }
 
+    #[inline]
     fn passes(&self, need: Need, place: Place, party: Party) -> bool {
         match need {
             Need::Capacity { site, units } => {
@@ -119,6 +133,7 @@ impl Core {
     }
 
     /// The first need that cannot be met.
+    #[inline]
     pub(super) fn first_failing(
         &self,
         needs: &[Need],
@@ -157,8 +172,12 @@ impl Core {
     pub(super) fn grant(&mut self, mut holder: Holder) {
         let (party, place) = (holder.party, holder.place);
         holder.since = self.now;
-        for index in 0..holder.needs.len() {
-            match holder.needs[index] {
+        if party.lender.is_some() {
+            self.borrow(&mut holder);
+        }
+        let mut is_passing = false;
+        for &need in &holder.needs {
+            match need {
                 Need::Exclusion { site, class } => {
                     self.exclusions.get_mut(site).hold(class, place.id, party.root);
                 }
@@ -166,8 +185,9 @@ impl Core {
                     if cfg!(mutant = "the_last_claim_is_not_taken") && holder.needs.len() > 2 {
                         break;
                     }
-                    self.borrow(&mut holder, site, units);
-                    self.limits.get_mut(site).hold(place.id, units);
+                    let limit = self.limits.get_mut(site);
+                    limit.hold(place.id, units);
+                    is_passing |= limit.line.is_any_before(place);
                 }
             }
         }
@@ -175,8 +195,7 @@ impl Core {
             self.start_holding(party.root);
         }
         self.start_owning(party.owner);
-        let mut limits = holder.needs.iter().filter_map(|need| need.capacity());
-        if limits.any(|(site, _)| !self.limits.get(site).line.is_empty()) {
+        if is_passing {
             for overtaken in self.overtaken(&holder.needs, place) {
                 self.overtake(overtaken);
             }
@@ -187,14 +206,20 @@ impl Core {
     /// Takes a holder out of the books. What it holds has still to be given back.
     pub(super) fn take_out(&mut self, id: RequestId) -> Option<Holder> {
         let holder = self.requests.take_holder(id)?;
+        self.strike_out(&holder);
+        Some(holder)
+    }
+
+    /// Somebody is no holder any more.
+    #[inline]
+    pub(super) fn strike_out(&mut self, holder: &Record) {
         if holder.has_exclusions() {
             self.stop_holding(holder.party.root);
         }
         self.stop_owning(holder.party.owner);
         if let Some(unclaimed) = &holder.unclaimed {
-            self.unclaimed.remove(&(unclaimed.revoke_at, id));
+            self.unclaimed.remove(&(unclaimed.revoke_at, holder.place.id));
         }
-        Some(holder)
     }
 
     /// The first of those in line for each limit who lack units there, if it was passed just
@@ -280,8 +305,12 @@ impl Core {
                 self.gain(need.site());
             }
         }
-        self.borrowers.remove(&id);
-        self.capacity_borrowers.remove(&id);
+        if !self.borrowers.is_empty() {
+            self.borrowers.remove(&id);
+        }
+        if waiter.party.lender.is_some() {
+            self.capacity_borrowers.remove(&id);
+        }
         self.stop_waiting(waiter.party.root, id);
         self.remove_deadlines(&waiter);
         waiter
@@ -326,12 +355,13 @@ impl Core {
                 self.limits.get_mut(site).parked.remove(units, place);
                 let was_reserving = std::mem::take(&mut waiter.is_reserving);
                 let limits = waiter.needs.iter().filter_map(|need| need.capacity());
-                let limits: SmallVec<[_; 8]> = limits.collect();
-                for (site, units) in limits {
-                    let limit = self.limits.get_mut(site);
-                    limit.line.remove(units, place);
-                    if was_reserving {
-                        limit.reserved.remove(&place);
+                for (site, units) in limits.clone() {
+                    self.limits.get_mut(site).line.remove(units, place);
+                }
+                if was_reserving {
+                    let reserved: SmallVec<[_; 8]> = limits.map(|(site, _)| site).collect();
+                    for site in reserved {
+                        self.limits.get_mut(site).reserved.remove(&place);
                         self.gain(Site::Limit(site));
                     }
                 }
@@ -341,22 +371,26 @@ impl Core {
 
     /// Takes back what a holder has and notes who gains from it.
     pub(super) fn give_back(&mut self, id: RequestId, holder: &mut Record) {
-        for index in 0..holder.needs.len() {
-            let need = holder.needs[index];
+        let Record { needs, loans, party, .. } = holder;
+        for &need in &*needs {
             match need {
                 Need::Exclusion { site, class } => {
                     self.exclusions.get_mut(site).release(class, id);
                     self.gain(need.site());
                 }
-                Need::Capacity { site, units } => self.return_units(id, holder, site, units),
+                Need::Capacity { site, units } => {
+                    let returned = self.limits.get_mut(site).take_back(id, units);
+                    self.gain(need.site());
+                    if !loans.is_empty() {
+                        self.repay(*party, loans, site, returned);
+                    }
+                }
             }
-            if cfg!(mutant = "release_looks_at_the_first_only")
-                && need.site() != holder.needs[0].site()
-            {
+            if cfg!(mutant = "release_looks_at_the_first_only") && need.site() != needs[0].site() {
                 self.ungain(need.site());
             }
         }
-        holder.loans.clear();
+        loans.clear();
     }
 
     /// Reads the capacity of a limit again.

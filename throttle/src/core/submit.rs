@@ -26,16 +26,17 @@ impl Core {
             return Err(refused(AcquireErrorKind::Closed));
         }
         let (mut record, priority) = self.drafted(request, prepared)?;
-        if let Err(error) = self.check_units(&record.needs, record.party) {
-            self.retire(record);
-            return Err(error);
-        }
-        let holds = request.root.is_none() && self.owns_permit(record.party.owner);
         if let Some(equal) = self.equal(&record.needs, request) {
+            let holds = self.is_nesting(request, &record);
             self.retire(record);
             return self.follow(equal, request, patience, holds);
         }
-        if let Err(error) = self.check_rejections(&record.needs, record.party) {
+        self.give_place(&mut record, request, priority);
+        let witness = self.first_failing(&record.needs, record.place, record.party);
+        // Who can start is in nobody's way, whatever the rules say.
+        if witness.is_some()
+            && let Err(error) = self.check_rejections(&record.needs, record.party)
+        {
             self.count(&record.needs, |counts| {
                 counts.submitted += 1;
                 counts.rejected += 1;
@@ -43,8 +44,6 @@ impl Core {
             self.retire(record);
             return Err(error);
         }
-        self.give_place(&mut record, request, priority);
-        let witness = self.first_failing(&record.needs, record.place, record.party);
         if self.is_open && witness.is_none() {
             self.count(&record.needs, |counts| {
                 counts.submitted += 1;
@@ -55,7 +54,7 @@ impl Core {
         self.count(&record.needs, |counts| counts.submitted += 1);
         record.witness = witness.unwrap_or(0);
         let is_expired = request.deadline.is_some_and(|deadline| deadline <= self.now);
-        if patience == Patience::Refuse || is_expired || holds {
+        if patience == Patience::Refuse || is_expired || self.is_nesting(request, &record) {
             let blocked_by = witness.and_then(|_| self.first_blocker(&record));
             let kind = match patience {
                 Patience::Refuse => AcquireErrorKind::WouldWait { blocked_by },
@@ -78,6 +77,11 @@ impl Core {
             false => self.put_aside(record, Absence::NotOpen),
         }
         Ok(Submitted::Queued(id))
+    }
+
+    /// Whether a request that waits would wait while its owner holds a permit.
+    fn is_nesting(&self, request: &Request, record: &Record) -> bool {
+        request.root.is_none() && self.owns_permit(record.party.owner)
     }
 
     /// A request that is one with a waiting one.
@@ -116,8 +120,10 @@ impl Core {
         request: &Request,
         priority: Priority,
     ) {
-        let waited = i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
-        let due = nanoseconds(self.now) - waited - self.rules.head_start(priority);
+        let mut due = nanoseconds(self.now) - self.rules.head_start(priority);
+        if !request.waited.is_zero() {
+            due -= i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
+        }
         let id = self.requests.next_id();
         record.place = Place { due, rank: id.number, id };
         record.since = self.now;

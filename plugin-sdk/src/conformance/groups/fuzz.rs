@@ -300,6 +300,9 @@ fn odd_config(bench: &Bench) -> Result<String, String> {
             Err(InitError::Panicked(text)) => {
                 return Err(format!("it panics with the configuration `{document}`: {text}"));
             }
+            Err(InitError::Crashed(crash)) => {
+                return Err(format!("it crashes with the configuration `{document}`: {crash}"));
+            }
         }
     }
     Ok(counted(tried, "configuration"))

@@ -1,0 +1,267 @@
+//! A request of an isolated plugin: what it asks of its host, and its task.
+//!
+//! **How.** What the plugin asks for is answered on the thread that attends to its process, as it
+//! is answered on the plugin's own threads when it is in this one. The task only waits.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::link::{Link, Pending};
+use super::options::Process;
+use super::remote::Record;
+use super::stream::{Event, Memory, Stream};
+use crate::abi::{
+    BoxFuture, HostCalls, Object, Reply, SourceHandle, TaskFault, contain, contain_quietly,
+};
+use crate::host::instance::Work;
+use crate::host::log::CallSpan;
+use crate::wire::{Handed, READ_BYTES_MAX, ToChild, ToHost, WireError, pack};
+
+/// The answer to a call, still to come.
+pub(super) type Answered = BoxFuture<Result<Reply, TaskFault>>;
+
+/// No plugin waits for so many answers at once.
+const CALLS_MAX: usize = 4096;
+/// Nor does it have so many streams and sources open.
+const OBJECTS_MAX: usize = 1024;
+
+/// The parent's part in a request: the calls, streams and sources that the plugin has of it.
+pub(super) struct Service {
+    host: Arc<dyn HostCalls>,
+    calls: BTreeMap<u64, Answered>,
+    streams: BTreeMap<u64, Stream>,
+    sources: BTreeMap<u64, SourceHandle>,
+    next_object: u64,
+}
+
+impl Service {
+    pub(super) fn new(host: Arc<dyn HostCalls>) -> Self {
+        let (calls, streams, sources) = Default::default();
+        Self { host, calls, streams, sources, next_object: 1 }
+    }
+
+    /// Takes what the plugin asks for.
+    pub(super) fn hear(&mut self, message: ToHost, payload: Bytes) -> Result<(), WireError> {
+        match message {
+            ToHost::Call { call, op, .. } => {
+                let answer = match contain(|| self.host.call(&op, payload)) {
+                    Ok(reply) => Box::pin(async move { Ok(reply.await) }) as Answered,
+                    Err(panic) => Box::pin(async move { Err(TaskFault::Panicked(panic)) }),
+                };
+                self.wait_for(call, answer)?;
+            }
+            ToHost::Drop { call, .. } => self.forget(call),
+            ToHost::Chunk { sink, slot, len, .. } => {
+                if let Some(stream) = self.stream(sink)? {
+                    stream.chunk(slot, len)?;
+                }
+            }
+            ToHost::Finish { call, sink, .. } => match self.stream(sink)? {
+                Some(stream) => stream.finish(call)?,
+                None => {
+                    self.wait_for(call, Box::pin(async { Err(TaskFault::Finished) }))?;
+                }
+            },
+            ToHost::DropSink { sink, .. } => {
+                self.stream(sink)?;
+                let stream = self.streams.remove(&sink);
+                contain_quietly("dropping a stream", || drop(stream));
+            }
+            ToHost::Read { call, source, offset, len, .. } => {
+                if len > READ_BYTES_MAX {
+                    return Err(WireError::Unexpected("a read longer than any"));
+                }
+                let Some(source) = self.sources.get(&source) else {
+                    return Err(WireError::Unexpected("a source that it was not given"));
+                };
+                let reading = source.read_at(offset, len);
+                let answer = Box::pin(async move { crate::abi::answer(reading.await) });
+                self.wait_for(call, answer)?;
+            }
+            ToHost::DropSource { source, .. } => {
+                let source = self.sources.remove(&source);
+                contain_quietly("dropping a source", || drop(source));
+            }
+            // Those are not the request's.
+            ToHost::Done { .. }
+            | ToHost::Loaded { .. }
+            | ToHost::Refused(_)
+            | ToHost::Ready { .. }
+            | ToHost::Gone { .. }
+            | ToHost::Log(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A stream that was handed out; `None` if it is there no more.
+    fn stream(&mut self, sink: u64) -> Result<Option<&mut Stream>, WireError> {
+        if sink >= self.next_object {
+            return Err(WireError::Unexpected("a stream that it was not given"));
+        }
+        Ok(self.streams.get_mut(&sink))
+    }
+
+    fn wait_for(&mut self, call: u64, answer: Answered) -> Result<(), WireError> {
+        if self.calls.len() >= CALLS_MAX {
+            return Err(WireError::Unexpected("more calls than a host answers at once"));
+        }
+        match self.calls.insert(call, answer) {
+            None => Ok(()),
+            Some(_) => Err(WireError::Unexpected("two calls of one number")),
+        }
+    }
+
+    fn forget(&mut self, call: u64) {
+        let forgotten = self.calls.remove(&call);
+        contain_quietly("dropping a call", || drop(forgotten));
+    }
+
+    /// Moves streams and answers calls, as far as that goes now.
+    pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<(), WireError> {
+        let mut finishing = Vec::new();
+        for (sink, stream) in &mut self.streams {
+            let sink = *sink;
+            while let Poll::Ready(event) = stream.poll_event(cx) {
+                let message = match event {
+                    Event::Taken(slot) => ToChild::Taken { sink, slot },
+                    Event::Closed => ToChild::Closed { sink },
+                    Event::Finish(call, answer) => {
+                        finishing.push((sink, call, answer));
+                        break;
+                    }
+                };
+                link.say(&message, Bytes::new(), None)?;
+            }
+        }
+        for (sink, call, answer) in finishing {
+            self.streams.remove(&sink);
+            self.wait_for(call, answer)?;
+        }
+        let mut answered = Vec::new();
+        for (call, answer) in &mut self.calls {
+            match contain(|| answer.as_mut().poll(cx)) {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(answer)) => answered.push((*call, answer)),
+                Err(panic) => answered.push((*call, Err(TaskFault::Panicked(panic)))),
+            }
+        }
+        for (call, answer) in answered {
+            self.forget(call);
+            self.tell(link, call, answer)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the child the answer to a call.
+    fn tell(
+        &mut self,
+        link: &Link,
+        call: u64,
+        answer: Result<Reply, TaskFault>,
+    ) -> Result<(), WireError> {
+        let (status, body, object) = pack(answer);
+        let (handed, descriptor) = match object.map(|object| self.hand_over(object)).transpose() {
+            Ok(None) => (None, None),
+            Ok(Some((handed, descriptor))) => (Some(handed), descriptor),
+            Err(why) => return self.tell(link, call, Err(TaskFault::Panicked(why))),
+        };
+        let message = ToChild::Answer { call, status, handed };
+        match link.say(&message, body, descriptor) {
+            // The host's doing, not the plugin's.
+            Err(WireError::Length { payload, .. }) => {
+                let text = format!("the host's answer of {payload} bytes is longer than any");
+                self.tell(link, call, Err(TaskFault::Panicked(text)))
+            }
+            said => said,
+        }
+    }
+
+    fn hand_over(&mut self, object: Object) -> Result<(Handed, Option<OwnedFd>), String> {
+        if self.streams.len() + self.sources.len() >= OBJECTS_MAX {
+            return Err("the plugin has more streams open than a host gives".to_owned());
+        }
+        let number = self.next_object;
+        self.next_object += 1;
+        match object {
+            Object::Sink(sink) => {
+                let (memory, other) = Memory::new()
+                    .map_err(|error| format!("there is no memory for a stream: {error}"))?;
+                self.streams.insert(number, Stream::new(sink, memory));
+                Ok((Handed::Sink(number), Some(other)))
+            }
+            Object::Source(source) => {
+                let len = source.len();
+                self.sources.insert(number, source);
+                Ok((Handed::Source { source: number, len }, None))
+            }
+            Object::Descriptor(owned) => Ok((Handed::Descriptor, Some(owned))),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let held = (
+            std::mem::take(&mut self.calls),
+            std::mem::take(&mut self.streams),
+            std::mem::take(&mut self.sources),
+        );
+        contain_quietly("ending a request", || drop(held));
+    }
+}
+
+/// A request under way in a child, as its task sees it.
+pub(super) struct RemoteWork {
+    link: Arc<Link>,
+    options: Arc<Process>,
+    /// What the outcome means for the next request.
+    record: Arc<Record>,
+    request: u64,
+    reply: Arc<Pending>,
+    /// `None` once the request has ended.
+    span: Option<CallSpan>,
+}
+
+impl RemoteWork {
+    pub(super) fn new(
+        link: Arc<Link>,
+        options: Arc<Process>,
+        record: Arc<Record>,
+        (request, reply): (u64, Arc<Pending>),
+        span: CallSpan,
+    ) -> Self {
+        Self { link, options, record, request, reply, span: Some(span) }
+    }
+}
+
+impl Work for RemoteWork {
+    fn cancel(&self) {
+        self.link.cancel(self.request, self.options.cancel_grace);
+    }
+}
+
+impl Future for RemoteWork {
+    type Output = Result<Reply, TaskFault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.span.is_none() {
+            return Poll::Ready(Err(TaskFault::Finished));
+        }
+        let answer = ready!(self.reply.poll(cx));
+        self.span = None;
+        self.record.note(&self.link, &answer);
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for RemoteWork {
+    fn drop(&mut self) {
+        self.link.abandon(self.request, self.options.abandon_grace);
+    }
+}
