@@ -256,7 +256,8 @@ fn a_task_that_is_dropped_frees_its_run(medium: Medium) {
 
 fn an_undeclared_successor_is_a_fault(medium: Medium) {
     let machine = lying::Lying::new("work", |call, _| match call.state.as_str() {
-        "work" if call.kind == fsm_core::StepKind::Run => lying::to("other"),
+        // It comes here twice only if it may take the way that it does not declare.
+        "work" if call.kind == fsm_core::StepKind::Run && call.entry == 1 => lying::to("other"),
         "other" if call.kind == fsm_core::StepKind::Run => lying::to("work"),
         _ => Fault::bug("test.seen", format!("{:?}", call.kind)).into(),
     });
