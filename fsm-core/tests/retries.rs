@@ -96,7 +96,7 @@ fn all_attempts_are_counted_over_restarts(medium: Medium) {
         process = process.restarted(&medium, &world);
         process.environment.advance(HOUR);
     }
-    let end = process.end(&process.attach("s").unwrap());
+    let end = process.end_in_time(&process.attach("s").unwrap());
     assert_eq!((end.ending, end.fault.unwrap().code()), (Ending::Failed, "test.transient"));
     let made: Vec<_> = attempts(&process, "s").into_iter().map(|(attempt, _)| attempt).collect();
     assert_eq!(made, [1, 2, 3, 4], "the fifth is the last");
