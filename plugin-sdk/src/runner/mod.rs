@@ -12,9 +12,9 @@
 //! none of its environment but what was asked for, no core dump. It ends when its parent ends,
 //! however that happens.
 //!
-//! **How.** It confines itself ([`confine`]), then loads the library as any host does, and serves
-//! requests from the connection ([`serve`]). What the plugin asks of its host goes to the parent
-//! ([`calls`]); a stream's buffers are slots of a memory that both see ([`sink`]).
+//! **How.** It confines itself (`confine`), then loads the library as any host does, and serves
+//! requests from the connection (`serve`). What the plugin asks of its host goes to the parent
+//! (`calls`); a stream's buffers are slots of a memory that both see (`sink`).
 
 mod calls;
 mod confine;
