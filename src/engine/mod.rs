@@ -7,8 +7,8 @@
 //! **How.** Each operation has one task (`execute`): it has the workload `decide`, journals the
 //! decision together with the run's first record, waits for its `claims` (or finds that another
 //! operation does its work: `coalesce`), lets the run execute, and writes down what came of it.
-//! Another task, `tend`, gives what a run does not need to others meanwhile. A start reads the unfinished operations and gives each its task
-//! again.
+//! Another task, `tend`, gives what a run does not need to others meanwhile. A start reads the
+//! unfinished operations and gives each its task again.
 
 mod builder;
 mod claims;
