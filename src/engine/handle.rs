@@ -29,7 +29,7 @@ use crate::{
     convert,
     events::Events,
     operation::{OperationStatus, Phase},
-    plugins::{calls::Services, workload::Hosted},
+    plugins::{calls::Services, watchdog::Watchdog, workload::Hosted},
 };
 
 /// A running engine. Clones are the same engine.
@@ -69,6 +69,7 @@ pub(super) struct Inner {
     pub(super) workloads: BTreeMap<String, Hosted>,
     lost: Mutex<Vec<LostExclusion>>,
     _ticking: Ticking,
+    _watchdog: Watchdog,
     live: Mutex<BTreeMap<OperationId, Live>>,
     closed: AtomicBool,
     // Declared last, and so unlocked after the store is closed. `None` after a shutdown.
@@ -83,6 +84,7 @@ pub(super) struct Parts {
     pub(super) lanes: Lanes,
     pub(super) policies: Policies,
     pub(super) ticking: Ticking,
+    pub(super) watchdog: Watchdog,
     pub(super) workloads: BTreeMap<String, Hosted>,
 }
 
@@ -155,9 +157,10 @@ pub(super) struct Points {
 
 impl Inner {
     pub(super) fn new(state_dir: StateDir, parts: Parts) -> Self {
-        let Parts { services, runtime, door, lanes, policies, ticking, workloads } = parts;
+        let Parts { services, runtime, door, lanes, policies, ticking, watchdog, workloads } =
+            parts;
         let (lost, live, closed) = Default::default();
-        let (state_dir, _ticking) = (Mutex::new(Some(state_dir)), ticking);
+        let state_dir = Mutex::new(Some(state_dir));
         Inner {
             services,
             runtime,
@@ -166,7 +169,8 @@ impl Inner {
             policies,
             workloads,
             lost,
-            _ticking,
+            _ticking: ticking,
+            _watchdog: watchdog,
             live,
             closed,
             state_dir,
