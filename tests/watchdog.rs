@@ -6,44 +6,59 @@
 mod support;
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
-use mercury::{Event, Item, ItemId, Plugin, PointMeta};
+use mercury::{Environment, Event, Events, Item, ItemId, Plugin, PointMeta, Timestamp};
 use plugin_sdk::{
     Config, Decision, Fault, Machines, Manifest, RestoreRequest, RunPlan, Wanted, Workload,
     abi::Place, async_trait,
 };
 use support::{World, soon, time::Driven, until};
 
-/// Where code of the plugin's waits, and whether it is there.
+/// Where code of the plugin's waits.
 #[derive(Default)]
 struct Gate {
-    /// Whether somebody has come, and whether it is open.
-    state: Mutex<(bool, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-static GATE: Gate = Gate { state: Mutex::new((false, false)), changed: Condvar::new() };
+#[derive(Default)]
+struct State {
+    /// How many have come.
+    came: u32,
+    is_open: bool,
+}
+
+static GATE: Gate =
+    Gate { state: Mutex::new(State { came: 0, is_open: false }), changed: Condvar::new() };
 
 impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
-        state.0 = true;
+        state.came += 1;
         self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| !state.1).unwrap());
+        drop(self.changed.wait_while(state, |state| !state.is_open).unwrap());
     }
 
-    fn wait_for_somebody(&self) {
+    fn wait_for(&self, came: u32) {
         let state = self.state.lock().unwrap();
-        drop(self.changed.wait_while(state, |state| !state.0).unwrap());
+        drop(self.changed.wait_while(state, |state| state.came < came).unwrap());
     }
 
     fn open(&self) {
-        self.state.lock().unwrap().1 = true;
+        self.state.lock().unwrap().is_open = true;
         self.changed.notify_all();
+    }
+}
+
+/// Opens the gate, also when the test fails: a runtime waits for its threads.
+struct Opens;
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        GATE.open();
     }
 }
 
@@ -76,33 +91,45 @@ impl Workload for Rude {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_keeps_a_thread_is_told_once_and_everything_else_goes_on() {
+/// When the plugin was called that the next event of that kind is about.
+async fn told(events: &mut Events) -> Timestamp {
+    let told = until(events, |event| matches!(event, Event::PluginBlocks { .. })).await;
+    let Event::PluginBlocks { plugin, since, .. } = told else { unreachable!("it was asked for") };
+    assert_eq!(plugin, "plugin-rude");
+    since
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_does_not_return_is_told_once_and_everything_else_goes_on() {
     let world = World::new();
     let time = Driven::new();
     let builder = world.builder().plugin(Plugin::linked::<Rude>()).environment(time.clone());
     let engine = builder.start().await.unwrap();
     let mut events = engine.subscribe();
-    let asked = tokio::spawn({
-        let engine = engine.clone();
-        async move { engine.discover().await }
-    });
-    tokio::task::spawn_blocking(|| GATE.wait_for_somebody()).await.unwrap();
+    let ask = || {
+        tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.discover().await }
+        })
+    };
 
+    let opens = Opens;
+    let (began, first) = (time.now(), ask());
+    tokio::task::spawn_blocking(|| GATE.wait_for(1)).await.unwrap();
     time.advance(Duration::from_secs(31));
-    let told = until(&mut events, |event| matches!(event, Event::PluginBlocks { .. })).await;
-    let Event::PluginBlocks { plugin, .. } = told else { unreachable!("it was asked for") };
-    assert_eq!(plugin, "plugin-rude");
+    assert_eq!(told(&mut events).await, began);
 
-    // Another workload is served, long after, and nobody is told again.
-    time.advance(Duration::from_secs(300));
-    let path: PathBuf = world.database("shop.db");
-    support::small(&path, 10);
+    // Another workload is served.
+    support::small(&world.database("shop.db"), 10);
     support::back_up(&engine, &world.item("shop.db"), "meanwhile").await.unwrap();
-    GATE.open();
-    soon(asked).await.unwrap().unwrap();
-    drop(engine);
-    while let Some(event) = soon(events.next()).await {
-        assert!(!matches!(event, Event::PluginBlocks { .. }), "{event:?}");
-    }
+
+    // The next that is told is another call, although the first one still does not return.
+    let (later, second) = (time.now(), ask());
+    tokio::task::spawn_blocking(|| GATE.wait_for(2)).await.unwrap();
+    time.advance(Duration::from_secs(31));
+    assert_eq!(told(&mut events).await, later);
+
+    drop(opens);
+    soon(first).await.unwrap().unwrap();
+    soon(second).await.unwrap().unwrap();
 }
