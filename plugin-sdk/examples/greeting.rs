@@ -2,12 +2,12 @@
 //!
 //! `docs/writing-a-plugin.md` walks through it, and `new_plugin` makes new plugins of it.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use plugin_sdk::{
     Config, Context, Decision, Fault, Host, Item, ItemId, Machine, Machines, Manifest, Operation,
-    Overwrite, PointId, PointKind, PointMeta, PointNotes, RestoreRequest, RunPlan, Seal, Sealed,
-    State, Step, Take, Wanted, Workload, async_trait, check, go,
+    Overwrite, PointId, PointKind, PointMeta, PointNotes, RestoreRequest, Retry, RunPlan, Seal,
+    Sealed, State, Step, Take, Wanted, Workload, async_trait, check, go,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,7 @@ pub struct Send {
 impl State<Backup> for Send {
     const NAME: &'static str = "send";
     const DOC: &'static str = "Send the text to the archive.";
+    const RETRY: Retry = Retry::times(5).attempt_timeout(Duration::from_secs(3600));
     type Next = (Seal,);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {
@@ -144,6 +145,7 @@ pub struct Written {}
 impl State<Restore> for Write {
     const NAME: &'static str = "write";
     const DOC: &'static str = "Write the text, in one move.";
+    const RETRY: Retry = Retry::times(5).attempt_timeout(Duration::from_secs(3600));
     type Next = (Written,);
 
     async fn run(self, _: &Restore, cx: &mut Context<'_, Restore>) -> Step<Self> {

@@ -64,8 +64,9 @@ impl Fixture for OneFile {
     }
 }
 
-/// It has one item and no secret, and a test program is not the kit's own.
-const NOT_TRIED: [&str; 6] = [
+/// It has no sidecar, one item and no secret, and a test program is not the kit's own.
+const NOT_TRIED: [&str; 7] = [
+    "sidecar",
     "no_panic_in_drop",
     "other_item",
     "standard_output",

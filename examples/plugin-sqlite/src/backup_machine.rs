@@ -49,10 +49,15 @@ pub struct Copy {
     pub fingerprint: Fingerprint,
 }
 
+/// A stream that takes a week will not come to its end.
+pub(crate) const STREAM_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
+
 impl State<Backup> for Inspect {
     const NAME: &'static str = "inspect";
     const DOC: &'static str = "Check that the database can be read; note its owner and its look.";
-    const RETRY: Retry = Retry::times(5).backoff(Duration::from_millis(500), 2.0);
+    const RETRY: Retry = Retry::times(5)
+        .backoff(Duration::from_millis(500), 2.0)
+        .attempt_timeout(Duration::from_secs(600));
     type Next = (Copy,);
 
     async fn run(self, _: &Backup, _: &mut Context<'_, Backup>) -> Step<Self> {
@@ -66,6 +71,7 @@ impl State<Backup> for Inspect {
 impl State<Backup> for Copy {
     const NAME: &'static str = "copy";
     const DOC: &'static str = "Send one consistent moment of the database, page by page.";
+    const RETRY: Retry = Retry::times(5).attempt_timeout(STREAM_AT_MOST);
     type Next = (Seal,);
 
     async fn run(self, _: &Backup, cx: &mut Context<'_, Backup>) -> Step<Self> {

@@ -8,7 +8,7 @@ use plugin_sdk::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    backup_machine::STREAM,
+    backup_machine::{STREAM, STREAM_AT_MOST},
     database::Check,
     restore::{CompleteFile, FileMeta, Overwrite, Publication, RestoreTarget},
 };
@@ -88,6 +88,7 @@ pub struct Aborted {}
 impl State<Restore> for Receive {
     const NAME: &'static str = "receive";
     const DOC: &'static str = "Write the database beside its target, and verify it there.";
+    const RETRY: Retry = Retry::times(5).attempt_timeout(STREAM_AT_MOST);
     type Next = (Publish, Discard);
 
     async fn run(self, _: &Restore, cx: &mut Context<'_, Restore>) -> Step<Self> {

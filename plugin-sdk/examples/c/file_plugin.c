@@ -24,13 +24,17 @@ static const char MANIFEST[] =
     "{\"schema\":1,\"sdk\":\"c\",\"workloads\":[{\"plugin\":\"plugin-c-file\",\"version\":\"1.0.0\","
     "\"workload\":\"c_file\",\"operations\":[\"discover\",{\"backup\":\"full\"},\"restore\"]}]}";
 
-#define RETRY "\"retry\":{\"attempts\":3,\"first_ms\":1000,\"factor\":2.0,\"cap_ms\":60000}"
+#define RETRY_WITH(more) \
+  "\"retry\":{\"attempts\":3,\"first_ms\":1000,\"factor\":2.0,\"cap_ms\":60000" more "}"
+#define RETRY RETRY_WITH("")
+/* An attempt that takes more than a day is stopped. */
+#define RETRY_LIMITED RETRY_WITH(",\"attempt_timeout_ms\":86400000")
 
 static const char MACHINES[] =
     "{\"schema\":1,\"body\":["
     "{\"machine\":\"backup\",\"doc\":\"Backs up the file.\",\"version\":1,\"initial\":\"send\","
     "\"states\":["
-    "{\"name\":\"send\",\"doc\":\"Send the file's bytes.\",\"next\":[\"seal\"]," RETRY "},"
+    "{\"name\":\"send\",\"doc\":\"Send the file's bytes.\",\"next\":[\"seal\"]," RETRY_LIMITED "},"
     "{\"name\":\"seal\",\"doc\":\"Make a recovery point of them.\",\"next\":[\"sealed\"]," RETRY
     ",\"cancel\":\"defer\"},"
     "{\"name\":\"sealed\",\"doc\":\"The recovery point exists.\",\"next\":[]," RETRY
@@ -38,7 +42,7 @@ static const char MACHINES[] =
     "{\"machine\":\"restore\",\"doc\":\"Restores the file.\",\"version\":1,\"initial\":\"fetch\","
     "\"states\":["
     "{\"name\":\"fetch\",\"doc\":\"Write the bytes beside the target, then rename.\","
-    "\"next\":[\"restored\"]," RETRY "},"
+    "\"next\":[\"restored\"]," RETRY_LIMITED "},"
     "{\"name\":\"restored\",\"doc\":\"The file is whole.\",\"next\":[]," RETRY
     ",\"ending\":\"completed\"}]}]}";
 

@@ -39,6 +39,8 @@ mod kit;
 mod patience;
 mod play;
 mod report;
+#[cfg(all(test, not(miri)))]
+mod same;
 mod streams;
 mod subject;
 mod watch_log;

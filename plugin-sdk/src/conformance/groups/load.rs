@@ -7,7 +7,7 @@ use fsm_core::{Cancel, Ending, Graph};
 use crate::{
     Operation, PluginManifest,
     conformance::bench::{Bench, Finding, Plugin},
-    host::Library,
+    host::{Library, LoadErrorKind, Sidecar},
     message::{self, Request, SCHEMA},
 };
 
@@ -16,13 +16,18 @@ use super::counted;
 pub(super) fn check(bench: &mut Bench) {
     let library = match bench.subject.load(bench.grace) {
         Ok(library) => library,
-        Err(error) => return bench.must("loads", Finding::Broken(error.to_string())),
+        Err(error) => {
+            let name = if is_about_sidecar(error.kind()) { "sidecar" } else { "loads" };
+            return bench.must(name, Finding::Broken(error.to_string()));
+        }
     };
     let how = match bench.subject.path() {
         Some(_) => "its symbol, version and layout are right",
         None => "it is linked into this program",
     };
     bench.must("loads", Finding::Holds(how.to_owned()));
+    let sidecar = sidecar(bench);
+    bench.must("sidecar", sidecar);
     let manifest = match manifest(&library) {
         Ok(manifest) => manifest,
         Err(why) => return bench.must("manifest", Finding::Broken(why)),
@@ -59,6 +64,7 @@ pub(super) fn check(bench: &mut Bench) {
     bench.should("graph_docs", documented(&graphs));
     bench.should("graph_undo", undoes(&graphs));
     bench.should("graph_waits", bounded(&graphs));
+    bench.should("graph_limits", limited(&graphs));
     if let Some(plugin) = &mut bench.plugin {
         plugin.graphs = graphs;
     }
@@ -66,6 +72,29 @@ pub(super) fn check(bench: &mut Bench) {
     bench.must("init_twice", twice);
     let copies = two_copies(bench);
     bench.must("two_copies", copies);
+}
+
+/// Whether a library was refused for what the file beside it says. With the kit's trust nothing
+/// else says anything of a library.
+fn is_about_sidecar(kind: LoadErrorKind) -> bool {
+    use LoadErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::SidecarDamaged | Kind::DigestMismatch | Kind::OtherSdk | Kind::ManifestMismatch
+    )
+}
+
+/// A library that could be loaded is what its sidecar says, if it has one.
+fn sidecar(bench: &Bench) -> Finding {
+    let Some(path) = bench.subject.path() else {
+        return Finding::NotTried("a linked plugin is no file".to_owned());
+    };
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = Sidecar::file_name(&path);
+    match path.with_file_name(&name).is_file() {
+        true => Finding::Holds(format!("{name} says what bytes and manifest say")),
+        false => Finding::NotTried(format!("there is no {name} beside it")),
+    }
 }
 
 fn manifest(library: &Library) -> Result<PluginManifest, String> {
@@ -175,6 +204,24 @@ fn bounded(graphs: &[Graph]) -> Result<String, String> {
     Ok("no state waits for ever".to_owned())
 }
 
+/// A step that hangs is stopped by a limit of its state. One that may not be stopped has none.
+fn limited(graphs: &[Graph]) -> Result<String, String> {
+    for graph in graphs {
+        for state in &graph.states {
+            let may_be_stopped = state.ending.is_none() && state.cancel == Cancel::Deliver;
+            let limit = state.retry.attempt_limit().or(state.retry.total_limit());
+            if may_be_stopped && limit.is_none() {
+                let (state, machine) = (&state.name, &graph.machine);
+                return Err(format!(
+                    "a step of `{state}` of `{machine}` may hang for ever (give its `RETRY` an \
+                     `attempt_timeout` or a `total_timeout`)"
+                ));
+            }
+        }
+    }
+    Ok("each step that may be stopped has a time limit".to_owned())
+}
+
 /// Two instances do not know of each other.
 fn twice(bench: &Bench) -> Result<String, String> {
     let (one, other) = (bench.instance()?, bench.instance()?);
@@ -246,5 +293,30 @@ pub(super) fn word(operation: Operation) -> String {
         Operation::Discover => "discover".to_owned(),
         Operation::Backup(kind) => format!("backup ({kind})"),
         Operation::Restore => "restore".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(retry: &str, more: &str) -> Graph {
+        let limits = format!(r#""attempts":1,"first_ms":0,"factor":1.0,"cap_ms":0{retry}"#);
+        let end = r#"{"name":"end","next":[],"retry":{"attempts":1,"first_ms":0,"factor":1.0,
+            "cap_ms":0},"ending":"completed"}"#;
+        let first = format!(r#"{{"name":"first","next":["end"],"retry":{{{limits}}}{more}}}"#);
+        let text = format!(
+            r#"{{"machine":"m","doc":"","version":1,"initial":"first","states":[{first},{end}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_step_that_may_be_stopped_has_a_limit_of_either_kind() {
+        let check = |retry, more| limited(&[graph(retry, more)]).is_ok();
+        assert!(!check("", ""));
+        assert!(check(r#","attempt_timeout_ms":1"#, ""));
+        assert!(check(r#","total_timeout_ms":1"#, ""));
+        assert!(check("", r#","cancel":"defer""#));
     }
 }

@@ -43,6 +43,12 @@ pub(super) fn run(mut bench: Bench) -> Report {
     bench.report()
 }
 
+/// Loads the plugin, as each run of the kit begins.
+#[cfg(test)]
+pub(super) fn prepare(bench: &mut Bench) {
+    load::check(bench);
+}
+
 /// What is found where there is no fixture.
 fn without_fixture(bench: &Bench) -> Option<Finding> {
     let missing = bench.fixture().is_none();
