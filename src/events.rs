@@ -1,6 +1,6 @@
 //! What an engine tells its subscribers while it works.
 
-use fsm_core::{Fault, Progress};
+use fsm_core::{Fault, Progress, Timestamp};
 use plugin_sdk::{ItemId, OperationId, Peer, PointId};
 use tokio::sync::broadcast;
 
@@ -117,6 +117,17 @@ pub enum Event {
         operation: OperationId,
         /// Why.
         why: String,
+    },
+    /// A plugin's code keeps a thread of this program's: it was called and has not returned for 30
+    /// seconds. Told once for each such call. Other work may wait for that thread; a plugin in a
+    /// process of its own ([`Isolation::Process`](crate::Isolation::Process)) cannot do that.
+    PluginBlocks {
+        /// Which plugin.
+        plugin: String,
+        /// The thread's name; empty if it has none.
+        thread: String,
+        /// When it was called.
+        since: Timestamp,
     },
     /// This subscriber was too slow and missed this many events.
     Lagged(u64),

@@ -11,6 +11,8 @@
 //! use serde_json::json;
 //!
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
+//! // In `main`, before there is a runtime: `mercury::runner::serve_if_asked()`. Plugins run in
+//! // processes of their own, and that lets this program be one of them.
 //! let trust = Trust::root_owned().pinned("/etc/mercury/plugins.lock");
 //! let engine = Engine::builder()
 //!     .state_dir("/var/lib/mercury")

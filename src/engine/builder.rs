@@ -14,6 +14,7 @@ use fsm_core::{
     sqlite::{SqliteJournal, Store},
 };
 use futures::future::BoxFuture;
+use plugin_sdk::host::Watch;
 use throttle::{ByteRate, Rate, Scope, SystemClock};
 use tokio::{runtime::Handle, sync::broadcast};
 
@@ -30,7 +31,7 @@ use crate::{
     catalog::Catalog,
     events::Event,
     ingress::{self, Callers, Ingress, Reception},
-    plugins::calls::Services,
+    plugins::{calls::Services, watchdog::Watchdog},
 };
 
 /// Events that a slow subscriber may be behind before it misses some.
@@ -230,10 +231,12 @@ impl EngineBuilder {
         let policies = Policies::default();
         let observer = Arc::clone(&services);
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
+        let watch = Watch::new(Arc::clone(&services.environment));
+        let watchdog = Watchdog::begin(watch.clone(), &services)?;
         let mut workloads = BTreeMap::new();
         let mut called = Vec::new();
         for plugin in self.plugins {
-            let opened = plugin.open(self.secrets.as_ref())?;
+            let opened = plugin.open(self.secrets.as_ref(), &watch)?;
             for workload in opened {
                 let name = workload.name().to_owned();
                 services.confide(&name, Arc::clone(workload.vault()));
@@ -266,7 +269,8 @@ impl EngineBuilder {
         };
         let ticking = Ticking::begin(door.clone(), &tokio);
         let lanes = self.lanes;
-        let parts = Parts { services, runtime, door, lanes, policies, ticking, workloads };
+        let parts =
+            Parts { services, runtime, door, lanes, policies, ticking, watchdog, workloads };
         let inner = Inner::new(state_dir, parts);
         let engine = Engine::new(inner);
         recover::unfinished(&engine.inner).await?;

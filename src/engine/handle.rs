@@ -30,7 +30,7 @@ use crate::{
     events::Events,
     ingress::Ingress,
     operation::{OperationStatus, Phase},
-    plugins::{calls::Services, workload::Hosted},
+    plugins::{calls::Services, watchdog::Watchdog, workload::Hosted},
 };
 
 /// A running engine. Clones are the same engine.
@@ -70,6 +70,7 @@ pub(super) struct Inner {
     pub(super) workloads: BTreeMap<String, Hosted>,
     lost: Mutex<Vec<LostExclusion>>,
     _ticking: Ticking,
+    _watchdog: Watchdog,
     /// What listens for calls of the workloads, once it does.
     pub(super) ingress: OnceLock<Ingress>,
     live: Mutex<BTreeMap<OperationId, Live>>,
@@ -86,6 +87,7 @@ pub(super) struct Parts {
     pub(super) lanes: Lanes,
     pub(super) policies: Policies,
     pub(super) ticking: Ticking,
+    pub(super) watchdog: Watchdog,
     pub(super) workloads: BTreeMap<String, Hosted>,
 }
 
@@ -158,9 +160,10 @@ pub(super) struct Points {
 
 impl Inner {
     pub(super) fn new(state_dir: StateDir, parts: Parts) -> Self {
-        let Parts { services, runtime, door, lanes, policies, ticking, workloads } = parts;
+        let Parts { services, runtime, door, lanes, policies, ticking, watchdog, workloads } =
+            parts;
         let (lost, live, closed, ingress) = Default::default();
-        let (state_dir, _ticking) = (Mutex::new(Some(state_dir)), ticking);
+        let state_dir = Mutex::new(Some(state_dir));
         Inner {
             services,
             runtime,
@@ -169,7 +172,8 @@ impl Inner {
             policies,
             workloads,
             lost,
-            _ticking,
+            _ticking: ticking,
+            _watchdog: watchdog,
             ingress,
             live,
             closed,
