@@ -63,18 +63,15 @@ async fn called(
 ) -> Result<Taken, Fault> {
     let mut called = pin!(host.next_call());
     let mut stop = pin!(cx.cancellation().requested());
-    loop {
-        let others = select(&mut ended, &mut stop);
-        match select(&mut called, others).await {
-            Either::Left((taken, _)) => return taken,
-            Either::Right((Either::Right(_), _)) => return Err(Fault::cancelled()),
-            Either::Right((Either::Left((Ok(Ok(status)), _)), _)) if !status.success() => {
-                let message = format!("the command called nobody, and ended with {status}");
-                return Err(Fault::permanent("pipes.command", message)
-                    .advise("see what the command says when an operator runs it"));
-            }
-            Either::Right((Either::Left(_), _)) => break,
+    match select(&mut called, select(&mut ended, &mut stop)).await {
+        Either::Left((taken, _)) => return taken,
+        Either::Right((Either::Right(_), _)) => return Err(Fault::cancelled()),
+        Either::Right((Either::Left((Ok(Ok(status)), _)), _)) if !status.success() => {
+            let message = format!("the command called nobody, and ended with {status}");
+            return Err(Fault::permanent("pipes.command", message)
+                .advise("see what the command says when an operator runs it"));
         }
+        Either::Right((Either::Left(_), _)) => {}
     }
     match select(called, stop).await {
         Either::Left((taken, _)) => taken,
