@@ -21,7 +21,7 @@ pub(crate) use receive::{Incoming, Receiver};
 pub(crate) use socket::{Flow, send};
 
 /// Spoken by both sides; a runner of another version is refused.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// A stream's memory is cut into slots of this many bytes.
 pub(crate) const SLOT_BYTES: usize = 1 << 20;

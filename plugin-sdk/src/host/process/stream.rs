@@ -20,7 +20,8 @@ use bytes::Bytes;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::work::Answered;
-use crate::abi::{SinkError, SinkHandle};
+use crate::abi::{CallError, SinkError, SinkHandle};
+use crate::message;
 use crate::wire::{LENT_SLOTS, SLOT_BYTES, SLOTS, WireError};
 
 /// The memory that parent and child share for one stream.
@@ -128,13 +129,25 @@ impl Stream {
         }
         match (self.finish, self.sink.take_if(|_| self.finish.is_some())) {
             (Some(call), Some(sink)) => {
-                let receipt = sink.finish();
-                let answer = Box::pin(async move { crate::abi::answer(receipt.await) });
+                let (receipt, is_cut_short) = (sink.finish(), self.closed);
+                let answer = Box::pin(async move {
+                    let receipt = match receipt.await {
+                        // Of less than was sent.
+                        Ok(_) if is_cut_short => Err(cut_short()),
+                        receipt => receipt,
+                    };
+                    crate::abi::answer(receipt)
+                });
                 Poll::Ready(Event::Finish(call, answer))
             }
             _ => Poll::Pending,
         }
     }
+}
+
+/// What takes the place of the receipt for a stream that was closed before its end.
+fn cut_short() -> CallError {
+    CallError::Refused(message::encode_fault(&message::cut_short()))
 }
 
 /// Copies what one of the host's buffers takes of a slot.
@@ -151,7 +164,11 @@ fn take(
         SinkError::Closed
     };
     let (chunk, count) = if slot.number < LENT_SLOTS {
-        let mut buffer = ready!(sink.poll_buffer(1, cx))?;
+        // One buffer for what was one over there, if the host has any that large.
+        let mut buffer = match ready!(sink.poll_buffer(left, cx)) {
+            Err(SinkError::TooLarge) => ready!(sink.poll_buffer(1, cx))?,
+            lent => lent?,
+        };
         let count = left.min(buffer.len());
         if count == 0 {
             return Poll::Ready(Err(SinkError::Closed));
