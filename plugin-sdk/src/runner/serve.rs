@@ -90,9 +90,9 @@ impl Child {
             ToChild::Answer { call, status, handed } => {
                 self.connection.tell(call, Answer { status, body: payload, handed, descriptor });
             }
-            ToChild::Taken { sink, slot } => {
+            ToChild::Taken { sink } => {
                 if let Some(slots) = self.slots(sink) {
-                    slots.taken(&self.connection, slot);
+                    slots.taken(&self.connection);
                 }
             }
             ToChild::Closed { sink } => {
