@@ -24,6 +24,8 @@ pub enum ErrorKind {
     State,
     /// The archive cannot be read or written, or is damaged.
     Archive,
+    /// The directory for calls, or a socket in it, cannot be used, or a caller is not known.
+    Ingress,
     /// A plugin cannot be loaded, or broke its contract.
     Plugin,
     /// The request itself makes no sense: an unknown item, point or operation, a malformed id.

@@ -1,7 +1,7 @@
 //! What an engine tells its subscribers while it works.
 
-use fsm_core::{Fault, Progress};
-use plugin_sdk::{ItemId, OperationId, PointId};
+use fsm_core::{Fault, Progress, Timestamp};
+use plugin_sdk::{ItemId, OperationId, Peer, PointId};
 use tokio::sync::broadcast;
 
 use crate::operation::Phase;
@@ -62,6 +62,30 @@ pub enum Event {
         /// The stream's name.
         stream: String,
     },
+    /// A program of the workload has called, and its call waits for a step of this operation,
+    /// which may have been made of it.
+    Called {
+        /// Which operation.
+        operation: OperationId,
+        /// Where it called.
+        endpoint: String,
+        /// Who called.
+        peer: Peer,
+    },
+    /// A call came to nothing. Of callers whom nobody asked for, not each is told of.
+    CallRefused {
+        /// Whose endpoint it is.
+        workload: String,
+        /// Where it called.
+        endpoint: String,
+        /// Who called.
+        peer: Peer,
+        /// Why, as a stable code: the workload's own, or one that begins with `ingress.` or
+        /// `call.`, or the code of a fault.
+        code: String,
+        /// Why, for people.
+        why: String,
+    },
     /// An operation is one with another, of which one is enough: it ends with that one's outcome.
     Coalesced {
         /// Which operation.
@@ -93,6 +117,17 @@ pub enum Event {
         operation: OperationId,
         /// Why.
         why: String,
+    },
+    /// A plugin's code keeps a thread of this program's: it was called and has not returned for 30
+    /// seconds. Told once for each such call. Other work may wait for that thread; a plugin in a
+    /// process of its own ([`Isolation::Process`](crate::Isolation::Process)) cannot do that.
+    PluginBlocks {
+        /// Which plugin.
+        plugin: String,
+        /// The thread's name; empty if it has none.
+        thread: String,
+        /// When it was called.
+        since: Timestamp,
     },
     /// This subscriber was too slow and missed this many events.
     Lagged(u64),

@@ -11,6 +11,8 @@
 //! use serde_json::json;
 //!
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
+//! // In `main`, before there is a runtime: `mercury::runner::serve_if_asked()`. Plugins run in
+//! // processes of their own, and that lets this program be one of them.
 //! let trust = Trust::root_owned().pinned("/etc/mercury/plugins.lock");
 //! let engine = Engine::builder()
 //!     .state_dir("/var/lib/mercury")
@@ -39,6 +41,7 @@
 //! | give plugins their secrets | [`SecretStore`], [`SecretDirectory`], [`MemorySecrets`] |
 //! | ask for work | [`BackupRequest`], [`RestoreTo`], [`Operation`], [`Outcome`] |
 //! | say what may run at once | [`EngineBuilder::streams`], [`EngineBuilder::lane`], [`Priority`] |
+//! | let the workloads' programs call | [`EngineBuilder::ingress_dir`], [`CalledBy`], [`Peer`] |
 //! | watch it | [`Events`], [`Event`], [`OperationStatus`] |
 //! | see who waits for whom | [`Engine::waiting`], [`Snapshot`], [`WaitsFor`] |
 //! | act on an error | [`Error`], [`ErrorKind`], [`Class`] |
@@ -54,6 +57,7 @@ mod convert;
 mod engine;
 mod error;
 mod events;
+mod ingress;
 mod key;
 mod operation;
 mod plugins;
@@ -72,9 +76,9 @@ pub use error::{Error, ErrorKind};
 pub use events::{Event, Events};
 pub use fsm_core::{Class, Environment, Fault, Graph, Progress, RunId, Timestamp};
 pub use key::KeySource;
-pub use operation::{BackupStats, OperationStatus, Outcome, Phase, Task, WaitsFor};
+pub use operation::{BackupStats, CalledBy, OperationStatus, Outcome, Phase, Task, WaitsFor};
 pub use plugin_sdk::{
-    Item, ItemId, OperationId, Overwrite, PointId, PointKind, PointMeta, Secret, Until,
+    Item, ItemId, OperationId, Overwrite, Peer, PointId, PointKind, PointMeta, Secret, Until,
     async_trait,
     host::{PluginLock, Process, Runner, SigningKey, Trust},
 };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fsm_core::{Fault, RunId, Timestamp};
-use plugin_sdk::{ItemId, OperationId, Overwrite, PointId, PointKind, Until};
+use plugin_sdk::{ItemId, OperationId, Overwrite, Peer, PointId, PointKind, Until};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use throttle::Priority;
@@ -36,13 +36,18 @@ pub enum Task {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Until>,
     },
+    /// Does what a program of the workload has called for, and what is neither.
+    Other {
+        /// On which item.
+        item: ItemId,
+    },
 }
 
 impl Task {
     /// The item that it is about.
     pub fn item(&self) -> &ItemId {
         match self {
-            Task::Backup { item, .. } | Task::Restore { item, .. } => item,
+            Task::Backup { item, .. } | Task::Restore { item, .. } | Task::Other { item } => item,
         }
     }
 
@@ -51,6 +56,7 @@ impl Task {
         match self {
             Task::Backup { .. } => "backup",
             Task::Restore { .. } => "restore",
+            Task::Other { .. } => "other",
         }
     }
 }
@@ -141,6 +147,21 @@ pub enum Outcome {
         /// The plugin's report: the data of the state in which its machine ended.
         report: Value,
     },
+    /// What a program of the workload had called for was done.
+    Done {
+        /// The data of the state in which the machine ended.
+        result: Value,
+    },
+}
+
+/// Who called for an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CalledBy {
+    /// The endpoint, by its name in the workload.
+    pub endpoint: String,
+    /// The process that called.
+    pub peer: Peer,
 }
 
 /// What a backup cost.
@@ -191,6 +212,9 @@ pub struct OperationStatus {
     /// The operation whose outcome is this one's too, as one of the two is enough.
     #[serde(default)]
     pub follows: Option<OperationId>,
+    /// The program whose call it was made of, if it was made of one.
+    #[serde(default)]
+    pub called_by: Option<CalledBy>,
     /// What it waits for at this moment, in this process.
     #[serde(default)]
     pub waits_for: Option<WaitsFor>,

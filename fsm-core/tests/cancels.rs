@@ -110,11 +110,13 @@ fn a_clock_set_back_does_not_prolong_the_grace(medium: Medium) {
 
 fn a_state_that_defers_it_finishes_first(medium: Medium) {
     let gone = Fault::permanent("test.gone", "it is gone");
-    let world = World::script([Act::Fault(gone), Act::Wait(50)]);
+    let world = World::script([Act::Fault(gone), Act::Held]);
     let process = Process::start(&medium).with(Job, &world);
     process.begin("r", "job", &Work { undo_when_exhausted: true, ..Work::default() });
     process.until(|| world.said("undo") == 1);
-    let end = process.end(&process.cancel("r"));
+    let run = process.cancel("r");
+    world.let_go();
+    let end = process.end(&run);
     assert_eq!((end.ending, end.state.as_str()), (Ending::Failed, "failed"));
     assert_eq!(world.said("undo"), 1);
     assert!(process.kinds("r").contains(&"cancel"));

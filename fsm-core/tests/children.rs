@@ -317,12 +317,13 @@ fn a_child_that_ends_during_a_step_is_seen_by_the_next_state(medium: Medium) {
     let process = Process::full(&medium, &world).with(Torn, &world);
     let run = process.begin("t", "torn", &Bear);
     process.until_in("t/1/a", "await");
-    world.add([Act::Wait(5_000)]);
+    world.add([Act::Held]);
     process.order("t", 1);
     process.until(|| world.said("torn") == 1);
     process.order("t/1/a", 7);
     process.until(|| process.kinds("t").contains(&"child_ended"));
     assert_eq!(process.inspect("t").state, "torn");
+    world.let_go();
     assert_eq!(process.end(&run).data.as_text(), Some(r#"{"ends":1}"#));
 }
 

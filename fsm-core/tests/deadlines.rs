@@ -130,10 +130,11 @@ fn a_deadline_ends_a_wait(medium: Medium) {
 }
 
 fn a_deadline_ends_a_pause(medium: Medium) {
-    let world = World::script([Act::Wait(20)]);
+    let world = World::script([Act::Held]);
     let process = Process::punctual(&medium, &world);
     let run = begin_by(&process, "desk", &Prepare::Serve { orders: 1 });
     process.block_on(process.runtime.pause(&id("r"), "a test asks")).unwrap();
+    world.let_go();
     process.until_asleep();
     process.environment.advance(MINUTE);
     assert_eq!(process.end(&run).fault, Some(missed()));

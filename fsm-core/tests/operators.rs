@@ -65,11 +65,12 @@ fn gone() -> Act {
 }
 
 fn a_pause_during_a_step_lets_it_end_and_begins_no_other(medium: Medium) {
-    let world = World::script([Act::Wait(30)]);
+    let world = World::script([Act::Held]);
     let process = Process::full(&medium, &world);
     process.begin("r", "job", &Work { patient: true, ..Work::default() });
     process.until(|| world.said("work 1") == 1);
     pause(&process, "r").unwrap();
+    world.let_go();
     process.until_in("r", "patient");
     process.rest();
     assert_eq!(world.log(), ["work 1"]);
@@ -138,11 +139,12 @@ fn a_run_that_pauses_twice_pauses_once(medium: Medium) {
 }
 
 fn a_cancel_ends_a_pause_and_is_delivered(medium: Medium) {
-    let world = World::script([Act::Wait(30)]);
+    let world = World::script([Act::Held]);
     let process = Process::full(&medium, &world);
     process.begin("r", "job", &Work { patient: true, ..Work::default() });
     process.until(|| world.said("work 1") == 1);
     pause(&process, "r").unwrap();
+    world.let_go();
     process.until_in("r", "patient");
     let end = process.end(&process.cancel("r"));
     assert_eq!((end.ending, end.state.as_str()), (Ending::Cancelled, "patient"));

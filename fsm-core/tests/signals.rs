@@ -52,11 +52,12 @@ fn serve(orders: usize) -> Prepare {
 }
 
 fn told_before_the_state_that_takes_it_it_is_kept(medium: Medium) {
-    let world = World::script([Act::Wait(50)]);
+    let world = World::script([Act::Held]);
     let process = Process::full(&medium, &world);
     process.begin("r", "desk", &serve(1));
     process.until(|| world.said("prepare") == 1);
     process.order("r", 1);
+    world.let_go();
     assert_eq!(process.ended("r"), r#"completed {"orders":[1]}"#);
     assert_eq!(process.kinds("r"), ["enter", "signal", "enter", "enter", "end"]);
     assert!(process.inspect("r").carried.signals.is_empty());
@@ -74,13 +75,14 @@ fn told_while_the_run_waits_for_it_it_wakes_the_run(medium: Medium) {
 }
 
 fn told_during_the_step_that_takes_another_it_is_kept_for_the_next(medium: Medium) {
-    let world = World::script([Act::Wait(0), Act::Wait(50)]);
+    let world = World::script([Act::Wait(0), Act::Held]);
     let process = Process::full(&medium, &world);
     process.begin("r", "desk", &serve(2));
     process.order("r", 1);
     process.until(|| world.said("order 1") == 1);
     process.order("r", 2);
     assert_eq!(world.said("order 2"), 0, "the first step is still at work");
+    world.let_go();
     assert_eq!(process.ended("r"), r#"completed {"orders":[1,2]}"#);
 }
 
@@ -94,12 +96,13 @@ fn told_after_the_end_it_is_refused(medium: Medium) {
 }
 
 fn the_oldest_is_taken_first(medium: Medium) {
-    let world = World::script([Act::Wait(100)]);
+    let world = World::script([Act::Held]);
     let process = Process::full(&medium, &world);
     process.begin("r", "desk", &serve(5));
     for number in [3, 1, 5, 2, 4] {
         process.order("r", number);
     }
+    world.let_go();
     assert_eq!(process.ended("r"), r#"completed {"orders":[3,1,5,2,4]}"#);
 }
 

@@ -46,7 +46,7 @@ fn word(seen: &Watched) -> String {
 }
 
 fn events_come_in_the_order_in_which_they_happen(medium: Medium) {
-    let world = World::script([Act::Fault(transient()), Act::Wait(20)]);
+    let world = World::script([Act::Fault(transient()), Act::Held]);
     let process = Process::full(&medium, &world);
     let mut watch = process.runtime.watch();
     let run = process.begin("r", "job", &Work { patient: true, ..Work::default() });
@@ -54,6 +54,7 @@ fn events_come_in_the_order_in_which_they_happen(medium: Medium) {
     process.block_on(process.runtime.pause(&id("r"), "a test asks")).unwrap();
     process.tell("r", "s", &Gossip).unwrap();
     process.block_on(process.runtime.resume(&id("r"))).unwrap();
+    world.let_go();
     process.end(&run);
     assert_eq!(
         seen(&mut watch),

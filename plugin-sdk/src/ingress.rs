@@ -36,11 +36,13 @@ use crate::{ItemId, OperationId, PointId, PointKind, RunPlan, abi::OwnedDescript
 #[non_exhaustive]
 pub struct Endpoint {
     /// Its name, unique in the workload: 1 to 64 ASCII letters, digits and `-_.`, the first not a
-    /// `.`. The host's configuration says in which directory the socket of that name is.
+    /// `.`. The socket is `WORKLOAD/NAME.sock` in the directory that the host's configuration
+    /// names.
     pub name: String,
     /// Who may call; nobody else is heard.
     pub callers: Vec<Caller>,
-    /// How long the first message may be. 64 KiB by default; the host allows 1 MiB at most.
+    /// How long the first message may be. 64 KiB by default; the host allows 1 MiB at most, and
+    /// does not start with an endpoint that asks for more.
     pub first_bytes_max: u32,
     /// How soon the first message must be there. 5 s by default.
     pub first_within: Duration,
@@ -129,7 +131,9 @@ pub enum Route {
 /// An operation to make of a call.
 ///
 /// It is durable before any step sees the call. If the caller hangs up, or runs out of patience,
-/// before a step has taken the call, the operation is cancelled. A call that was lost with the
+/// before a step has taken the call, the operation is cancelled. (A caller that closes only the half
+/// that it writes to has said everything, and has not hung up.) Two such operations are never made
+/// one, whatever the rules of the manifest say of equal work. A call that was lost with the
 /// agent's process is not taken any more: an operation that had not begun ends as cancelled, one
 /// that had begun goes on and finds [`Host::call`](crate::Host::call) refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -100,7 +100,8 @@ pub trait Workload: Sized + Send + Sync + 'static {
     }
 
     /// Where a call belongs: a pure and quick function of who called and what was said first. It
-    /// touches nothing, and the caller waits. The default refuses every call.
+    /// touches nothing, and the caller waits: after five seconds the host hangs up. Eight calls at
+    /// most are asked about at once. The default refuses every call.
     fn route(&self, call: &IncomingCall) -> Route {
         let _ = call;
         Route::refuse("ingress.not_served", [])

@@ -18,7 +18,7 @@ use fsm_core::sqlite::Store;
 use crate::Error;
 
 pub(crate) use self::{
-    operations::{Accepted, Planned, Terms},
+    operations::{Accepted, MadeOf, Planned, Terms},
     takes::{FinishedStream, TakeRow},
 };
 

@@ -15,7 +15,7 @@ use throttle::Priority;
 use super::Catalog;
 use crate::{
     Error,
-    operation::{OperationStatus, Outcome, Phase, Task},
+    operation::{CalledBy, OperationStatus, Outcome, Phase, Task},
 };
 
 /// What is to be done for an operation: the plugin's plan, and for a restore the points that its
@@ -34,8 +34,15 @@ pub(crate) struct Terms {
     pub(crate) deadline: Option<Timestamp>,
 }
 
+/// The call that an operation is made of, and what its workload wants done.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeOf {
+    pub(crate) by: CalledBy,
+    pub(crate) plan: RunPlan,
+}
+
 const COLUMNS: &str = "id, task, phase, run, outcome, fault, created_ms, updated_ms, cancel_ms, \
-                       priority, deadline_ms, follows";
+                       priority, deadline_ms, follows, called_by";
 
 impl Catalog {
     /// The epoch under which this state directory writes to archives: given once, and kept.
@@ -54,8 +61,11 @@ impl Catalog {
         id: OperationId,
         task: Task,
         terms: Terms,
+        made_of: Option<MadeOf>,
         at: Timestamp,
     ) -> Result<(OperationStatus, Accepted), Error> {
+        let (called_by, plan) = made_of.map(|made_of| (made_of.by, made_of.plan)).unzip();
+        let planned = plan.map(|plan| Planned { plan, chain: Vec::new() });
         let accepted = self.store.write(move |tx| {
             if let Some(known) = select(tx, &id)? {
                 return Ok::<_, JournalError>((known, Accepted::Known));
@@ -63,8 +73,9 @@ impl Catalog {
             let (item, at_ms) = (task.item().to_string(), at.as_unix_ms());
             tx.execute(
                 "INSERT INTO mercury_operation
-                 (id, verb, item, phase, task, created_ms, updated_ms, priority, deadline_ms)
-                 VALUES (?1, ?2, ?3, 'accepted', ?4, ?5, ?5, ?6, ?7)",
+                 (id, verb, item, phase, task, created_ms, updated_ms, priority, deadline_ms,
+                 called_by, planned)
+                 VALUES (?1, ?2, ?3, 'accepted', ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
                 (
                     id.as_str(),
                     task.verb(),
@@ -73,6 +84,8 @@ impl Catalog {
                     at_ms,
                     terms.priority.as_ref().map(json).transpose()?,
                     terms.deadline.map(Timestamp::as_unix_ms),
+                    called_by.as_ref().map(json).transpose()?,
+                    planned.as_ref().map(json).transpose()?,
                 ),
             )?;
             let status = OperationStatus {
@@ -88,6 +101,7 @@ impl Catalog {
                 priority: terms.priority,
                 deadline: terms.deadline,
                 follows: None,
+                called_by,
                 waits_for: None,
                 stuck: None,
             };
@@ -176,7 +190,7 @@ impl Catalog {
         Ok(self.store.read(move |connection| select(connection, &id)).await?)
     }
 
-    /// What was planned for the operation `id`, if that was decided.
+    /// What was planned for the operation `id`, if that was decided, or given with it.
     pub(crate) async fn planned(&self, id: OperationId) -> Result<Option<Planned>, Error> {
         let read = self.store.read(move |connection| {
             let planned: Option<String> = connection
@@ -257,6 +271,7 @@ fn status(row: &Row<'_>) -> Result<OperationStatus, fsm_core::sqlite::rusqlite::
         priority: optional(9)?.map(|text| read(9, &text)).transpose()?,
         deadline: row.get::<_, Option<u64>>(10)?.map(Timestamp::from_unix_ms),
         follows: optional(11)?.map(OperationId::new),
+        called_by: optional(12)?.map(|text| read(12, &text)).transpose()?,
         waits_for: None,
         stuck: None,
     })

@@ -69,4 +69,16 @@ pub(super) const STEPS: &[&str] = &[
         strftime('%Y-%m-%d %H:%M:%f', seen_ms / 1000.0, 'unixepoch') AS seen
         FROM mercury_item;
 ",
+    "
+    ALTER TABLE mercury_operation ADD COLUMN called_by TEXT;
+
+    DROP VIEW operations;
+    CREATE VIEW operations AS SELECT
+        id, verb, item, phase, run, outcome, fault, priority, follows, called_by,
+        strftime('%Y-%m-%d %H:%M:%f', created_ms / 1000.0, 'unixepoch') AS created,
+        strftime('%Y-%m-%d %H:%M:%f', updated_ms / 1000.0, 'unixepoch') AS updated,
+        strftime('%Y-%m-%d %H:%M:%f', deadline_ms / 1000.0, 'unixepoch') AS deadline,
+        strftime('%Y-%m-%d %H:%M:%f', cancel_ms / 1000.0, 'unixepoch') AS cancel_asked
+        FROM mercury_operation;
+",
 ];

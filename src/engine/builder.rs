@@ -14,11 +14,13 @@ use fsm_core::{
     sqlite::{SqliteJournal, Store},
 };
 use futures::future::BoxFuture;
+use plugin_sdk::host::Watch;
 use throttle::{ByteRate, Rate, Scope, SystemClock};
 use tokio::{runtime::Handle, sync::broadcast};
 
 use super::{
     handle::{Engine, Inner, Parts},
+    reception::Desk,
     recover,
     sleep::TokioSleep,
     state_dir::StateDir,
@@ -28,7 +30,8 @@ use crate::{
     admission::{Door, Lanes, Policies, Ticking, Time},
     catalog::Catalog,
     events::Event,
-    plugins::calls::Services,
+    ingress::{self, Callers, Ingress, Reception},
+    plugins::{calls::Services, watchdog::Watchdog},
 };
 
 /// Events that a slow subscriber may be behind before it misses some.
@@ -43,6 +46,7 @@ pub struct EngineBuilder {
     lanes: Lanes,
     bytes_per_second: Option<NonZeroU64>,
     secrets: Option<Arc<dyn SecretStore>>,
+    ingress_dir: Option<PathBuf>,
     environment: Option<Shared>,
 }
 
@@ -60,6 +64,7 @@ impl EngineBuilder {
             lanes: Lanes::default(),
             bytes_per_second: None,
             secrets: None,
+            ingress_dir: None,
             environment: None,
         }
     }
@@ -93,6 +98,17 @@ impl EngineBuilder {
     /// there is none.
     pub fn secrets(mut self, store: impl SecretStore) -> Self {
         self.secrets = Some(Arc::new(store));
+        self
+    }
+
+    /// Where programs of the workloads call: the directory of the sockets, each of which is
+    /// `WORKLOAD/ENDPOINT.sock` there. Made if need be, with no more access than the declared
+    /// callers need; one that exists must not be writable by others. A socket that a dead process
+    /// left is replaced. Without it no program can call.
+    ///
+    /// On Linux the path of a socket has at most 107 bytes.
+    pub fn ingress_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.ingress_dir = Some(path.as_ref().to_owned());
         self
     }
 
@@ -160,11 +176,13 @@ impl EngineBuilder {
     ///
     /// An [`Error`] that names what cannot be used: by its kind the state directory
     /// ([`ErrorKind::InUse`], [`ErrorKind::State`]), the key ([`ErrorKind::Key`]), the archive,
-    /// a plugin, or a setting that is missing ([`ErrorKind::Request`]).
+    /// a plugin, the directory for calls ([`ErrorKind::Ingress`], [`ErrorKind::InUse`]), or a
+    /// setting that is missing ([`ErrorKind::Request`]).
     ///
     /// # Panics
     ///
-    /// If it is not called inside a tokio runtime.
+    /// If it is not called inside a tokio runtime; with [`ingress_dir`](Self::ingress_dir), if
+    /// that runtime has no I/O.
     pub async fn start(self) -> Result<Engine, Error> {
         let state_dir = self.state_dir.ok_or_else(|| missing("state_dir"))?;
         let archive = self.archive.ok_or_else(|| missing("archive_dir"))?;
@@ -206,15 +224,19 @@ impl EngineBuilder {
             steps: Arc::default(),
             jobs: Mutex::default(),
             stuck: Mutex::default(),
+            callers: Callers::default(),
         });
         // Opened once the unfinished operations have their exclusions back.
         let door = Door::new(limits, time);
         let policies = Policies::default();
         let observer = Arc::clone(&services);
         let runtime = Runtime::builder(journal, environment).observer(Observe(observer)).build();
+        let watch = Watch::new(Arc::clone(&services.environment));
+        let watchdog = Watchdog::begin(watch.clone(), &services)?;
         let mut workloads = BTreeMap::new();
+        let mut called = Vec::new();
         for plugin in self.plugins {
-            let opened = plugin.open(self.secrets.as_ref())?;
+            let opened = plugin.open(self.secrets.as_ref(), &watch)?;
             for workload in opened {
                 let name = workload.name().to_owned();
                 services.confide(&name, Arc::clone(workload.vault()));
@@ -223,6 +245,9 @@ impl EngineBuilder {
                 policies.register(&door.admission, &name, declared, engine)?;
                 for machine in workload.machines(&services).await? {
                     runtime.register(machine, workload.origin())?;
+                }
+                if workload.manifest().ingress {
+                    called.push((name.clone(), workload.endpoints().await?));
                 }
                 tracing::info!(workload = name, origin = workload.origin(), "workload is ready");
                 if workloads.insert(name.clone(), workload).is_some() {
@@ -233,12 +258,32 @@ impl EngineBuilder {
                 }
             }
         }
+        let bound = match self.ingress_dir {
+            Some(directory) => Some(ingress::bind(&directory, called).await?),
+            None => {
+                for (workload, _) in called {
+                    tracing::warn!(workload, "its programs cannot call: there is no `ingress_dir`");
+                }
+                None
+            }
+        };
         let ticking = Ticking::begin(door.clone(), &tokio);
         let lanes = self.lanes;
-        let parts = Parts { services, runtime, door, lanes, policies, ticking, workloads };
+        let parts =
+            Parts { services, runtime, door, lanes, policies, ticking, watchdog, workloads };
         let inner = Inner::new(state_dir, parts);
         let engine = Engine::new(inner);
         recover::unfinished(&engine.inner).await?;
+        // Whoever calls now finds every operation that there is.
+        if let Some(bound) = bound {
+            let inner = &engine.inner;
+            let (engine, services) = (Arc::downgrade(inner), Arc::clone(&inner.services));
+            let desk: Arc<dyn Reception> = Arc::new(Desk { engine, services });
+            let environment = &inner.services.environment;
+            let listening = Ingress::begin(bound, &desk, environment, &inner.services.tokio);
+            // Nobody else begins to.
+            let _ = inner.ingress.set(listening);
+        }
         Ok(engine)
     }
 }

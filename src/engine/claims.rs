@@ -74,13 +74,17 @@ pub(super) fn claims(
 }
 
 /// What makes two backups of an item one, where the policy says that one is enough: the same
-/// machine makes the same kind of point. Two restores never are.
+/// machine makes the same kind of point. Two restores never are, nor is what was made of a call.
 fn coalesce_key(status: &OperationStatus, plan: &RunPlan) -> Option<String> {
+    if status.called_by.is_some() {
+        // Its caller has bytes that nobody else has.
+        return None;
+    }
     match &status.task {
         Task::Backup { kind, even_if_unchanged, .. } => {
             let forced = if *even_if_unchanged { " even if unchanged" } else { "" };
             Some(format!("{} {kind}{forced}", plan.machine))
         }
-        Task::Restore { .. } => None,
+        Task::Restore { .. } | Task::Other { .. } => None,
     }
 }

@@ -34,6 +34,15 @@ pub(super) enum Skip {
 /// Has the workload decide.
 pub(super) async fn decide(inner: &Inner, status: &OperationStatus) -> Result<Decided, Error> {
     let workload = inner.workload(status.task.item())?;
+    // What is made of a call has its plan already.
+    let given = match &status.called_by {
+        Some(_) => inner.services.catalog.planned(status.id.clone()).await?,
+        None => None,
+    };
+    let given = match (given, &status.task) {
+        (Some(given), Task::Backup { .. } | Task::Other { .. }) => return Ok(Decided::Run(given)),
+        (given, _) => given,
+    };
     let mut probe = Request::new(status.id.as_str())
         .capacity(Resource::node(), "probes", 1)
         .priority(status.priority.unwrap_or(Priority::Normal));
@@ -90,8 +99,15 @@ pub(super) async fn decide(inner: &Inner, status: &OperationStatus) -> Result<De
             request.target.clone_from(target);
             request.overwrite = *overwrite;
             request.until.clone_from(until);
-            let plan = workload.restore(request).await?;
+            let plan = match given {
+                Some(given) => given.plan,
+                None => workload.restore(request).await?,
+            };
             Ok(Decided::Run(Planned { plan, chain: ids }))
+        }
+        Task::Other { .. } => {
+            let message = format!("operation `{}` has no plan", status.id);
+            Err(Fault::bug("operation.no_plan", message).into())
         }
     }
 }

@@ -21,8 +21,9 @@ use super::{
 use crate::{
     Error, ErrorKind,
     admission::Pass,
-    catalog::{Accepted, Planned, Terms},
+    catalog::{Accepted, MadeOf, Planned, Terms},
     events::Event,
+    ingress::Waiting,
     operation::{BackupStats, OperationStatus, Outcome, Phase, Task},
     plugins::calls::Scope,
 };
@@ -45,7 +46,7 @@ pub(super) async fn submit(
     let inner = &engine.inner;
     inner.check_open()?;
     let workload = inner.workload(task.item())?;
-    if !workload.offers(offered(&task)) {
+    if offered(&task).is_some_and(|operation| !workload.offers(operation)) {
         let message = format!("workload `{}` offers no such {}", workload.name(), task.verb());
         let advice = "ask for one of the operations that its plugin's manifest lists";
         return Err(Error::request("operation.unsupported", message, advice));
@@ -61,11 +62,14 @@ pub(super) async fn submit(
             Enlisted::First(entry) => {
                 // On a task of its own: whoever drops this future must not leave an operation
                 // behind that is accepted and has no task.
-                let accepting = accept(Arc::clone(inner), entry, id.clone(), task.clone(), terms);
+                let (id, task) = (id.clone(), task.clone());
+                let accepting = Accepting { id, task, terms, made_of: None };
+                let accepting = accept(Arc::clone(inner), entry, accepting);
                 let accepted = inner.services.tokio.spawn(accepting).await;
-                break accepted.map_err(|error| {
+                let accepted = accepted.map_err(|error| {
                     Error::stopped("the operation was not accepted").caused_by(error)
-                })??;
+                })?;
+                break accepted?.0;
             }
             Enlisted::Before(mut live) => {
                 // The sender goes if it could not be accepted.
@@ -83,31 +87,45 @@ pub(super) async fn submit(
     Ok(Operation::new(engine.clone(), id))
 }
 
-/// What a manifest calls the task.
-fn offered(task: &Task) -> plugin_sdk::Operation {
+/// What a manifest calls the task, if that can be asked for.
+fn offered(task: &Task) -> Option<plugin_sdk::Operation> {
     match task {
-        Task::Backup { kind, .. } => plugin_sdk::Operation::Backup(*kind),
-        Task::Restore { .. } => plugin_sdk::Operation::Restore,
+        Task::Backup { kind, .. } => Some(plugin_sdk::Operation::Backup(*kind)),
+        Task::Restore { .. } => Some(plugin_sdk::Operation::Restore),
+        Task::Other { .. } => None,
     }
 }
 
+/// An operation to write down.
+pub(super) struct Accepting {
+    pub(super) id: OperationId,
+    pub(super) task: Task,
+    pub(super) terms: Terms,
+    /// The call that it is made of, if it is made of one.
+    pub(super) made_of: Option<(MadeOf, Arc<Waiting>)>,
+}
+
 /// Writes an operation down, and carries it out if it is new.
-async fn accept(
+pub(super) async fn accept(
     inner: Arc<Inner>,
     entry: Entry,
-    id: OperationId,
-    task: Task,
-    terms: Terms,
-) -> Result<OperationStatus, Error> {
+    accepting: Accepting,
+) -> Result<(OperationStatus, Accepted), Error> {
+    let Accepting { id, task, terms, made_of } = accepting;
+    let (made_of, call) = made_of.unzip();
     let now = inner.services.environment.now();
-    match inner.services.catalog.accept(id.clone(), task, terms, now).await {
+    match inner.services.catalog.accept(id.clone(), task, terms, made_of, now).await {
         Ok((status, Accepted::New)) => {
+            // From here on a step may ask for it, and none before.
+            if let Some(call) = call {
+                inner.services.callers.open_for(&id, call);
+            }
             carry(&inner, entry, status.clone(), Origin::New);
-            Ok(status)
+            Ok((status, Accepted::New))
         }
         Ok((status, Accepted::Known)) => {
             inner.live().remove(&id);
-            Ok(status)
+            Ok((status, Accepted::Known))
         }
         Err(error) => {
             inner.live().remove(&id);
@@ -121,9 +139,12 @@ pub(super) fn carry(inner: &Arc<Inner>, entry: Entry, status: OperationStatus, o
     let Entry { cancel, stage } = entry;
     stage.send_replace(Stage::Going);
     let inner = Arc::clone(inner);
+    inner.services.callers.open(&status.id);
     inner.services.tokio.clone().spawn(async move {
         let id = status.id.clone();
-        match execute(&inner, status, origin, &cancel).await {
+        let executed = execute(&inner, status, origin, &cancel).await;
+        inner.services.callers.close(&id);
+        match executed {
             Ok(()) => {
                 inner.live().remove(&id);
                 stage.send_replace(Stage::Ended);
@@ -175,6 +196,11 @@ async fn execute(
         }
         Err(Halt::Failed(fault)) => (Phase::Failed, None, Some(fault)),
         Err(Halt::StandsStill(error)) => return Err(error),
+    };
+    let fault = match phase {
+        // Its caller knows better why.
+        Phase::Cancelled => inner.services.callers.why(&id).or(fault),
+        _ => fault,
     };
     let now = inner.services.environment.now();
     inner.services.catalog.advance(id.clone(), phase, outcome, fault, now).await?;
@@ -396,6 +422,10 @@ async fn finish(
         Task::Restore { point, .. } => {
             let report = serde_json::from_slice(end.data.as_bytes()).unwrap_or_default();
             Ok(Some(Outcome::Restored { point: point.clone(), report }))
+        }
+        Task::Other { .. } => {
+            let result = serde_json::from_slice(end.data.as_bytes()).unwrap_or_default();
+            Ok(Some(Outcome::Done { result }))
         }
     }
 }

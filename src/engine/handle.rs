@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, btree_map},
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
@@ -28,8 +28,9 @@ use crate::{
     admission::{Door, Lanes, Policies, Ticking},
     convert,
     events::Events,
+    ingress::Ingress,
     operation::{OperationStatus, Phase},
-    plugins::{calls::Services, workload::Hosted},
+    plugins::{calls::Services, watchdog::Watchdog, workload::Hosted},
 };
 
 /// A running engine. Clones are the same engine.
@@ -69,6 +70,9 @@ pub(super) struct Inner {
     pub(super) workloads: BTreeMap<String, Hosted>,
     lost: Mutex<Vec<LostExclusion>>,
     _ticking: Ticking,
+    _watchdog: Watchdog,
+    /// What listens for calls of the workloads, once it does.
+    pub(super) ingress: OnceLock<Ingress>,
     live: Mutex<BTreeMap<OperationId, Live>>,
     closed: AtomicBool,
     // Declared last, and so unlocked after the store is closed. `None` after a shutdown.
@@ -83,6 +87,7 @@ pub(super) struct Parts {
     pub(super) lanes: Lanes,
     pub(super) policies: Policies,
     pub(super) ticking: Ticking,
+    pub(super) watchdog: Watchdog,
     pub(super) workloads: BTreeMap<String, Hosted>,
 }
 
@@ -155,9 +160,10 @@ pub(super) struct Points {
 
 impl Inner {
     pub(super) fn new(state_dir: StateDir, parts: Parts) -> Self {
-        let Parts { services, runtime, door, lanes, policies, ticking, workloads } = parts;
-        let (lost, live, closed) = Default::default();
-        let (state_dir, _ticking) = (Mutex::new(Some(state_dir)), ticking);
+        let Parts { services, runtime, door, lanes, policies, ticking, watchdog, workloads } =
+            parts;
+        let (lost, live, closed, ingress) = Default::default();
+        let state_dir = Mutex::new(Some(state_dir));
         Inner {
             services,
             runtime,
@@ -166,7 +172,9 @@ impl Inner {
             policies,
             workloads,
             lost,
-            _ticking,
+            _ticking: ticking,
+            _watchdog: watchdog,
+            ingress,
             live,
             closed,
             state_dir,
@@ -217,6 +225,9 @@ impl Inner {
         let inner = Arc::clone(self);
         // On a task of its own: a step that stops later frees the state directory then.
         let freeing = self.services.tokio.spawn(async move {
+            if let Some(ingress) = inner.ingress.get() {
+                ingress.stop().await;
+            }
             inner.quiet().await;
             // A job that was given up goes on until it looks up.
             drop(inner.services.steps.write().await);
@@ -242,6 +253,22 @@ impl Inner {
             true => Err(Error::stopped("the engine is shutting down")),
             false => Ok(()),
         }
+    }
+
+    /// Asks an operation to stop, durably.
+    pub(super) async fn cancel(&self, id: &OperationId) -> Result<(), Error> {
+        let now = self.services.environment.now();
+        self.services.catalog.cancel(id.clone(), now).await?;
+        // The operation's task passes it on to the run, if there is one.
+        if let Some(live) = self.live().get(id) {
+            live.cancel.request();
+        }
+        Ok(())
+    }
+
+    /// The workload of that name.
+    pub(super) fn hosted(&self, workload: &str) -> Option<&Hosted> {
+        self.workloads.get(workload)
     }
 
     pub(super) fn workload(&self, item: &ItemId) -> Result<&Hosted, Error> {
@@ -425,13 +452,7 @@ impl Engine {
     /// store's error.
     pub async fn cancel(&self, id: &OperationId) -> Result<(), Error> {
         self.status(id).await?;
-        let now = self.inner.services.environment.now();
-        self.inner.services.catalog.cancel(id.clone(), now).await?;
-        // The operation's task passes it on to the run, if there is one.
-        if let Some(live) = self.inner.live().get(id) {
-            live.cancel.request();
-        }
-        Ok(())
+        self.inner.cancel(id).await
     }
 
     /// Hears of everything that happens from now on.
@@ -451,6 +472,9 @@ impl Engine {
     /// [`Shutdown::Stuck`].
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.inner.closed.store(true, Ordering::SeqCst);
+        if let Some(ingress) = self.inner.ingress.get() {
+            ingress.close();
+        }
         if self.inner.within(grace, self.inner.quiet()).await.is_none() {
             tracing::info!("operations go on at the next start");
         }

@@ -7,8 +7,9 @@
 //! **How.** Each operation has one task (`execute`): it has the workload `decide`, journals the
 //! decision together with the run's first record, waits for its `claims` (or finds that another
 //! operation does its work: `coalesce`), lets the run execute, and writes down what came of it.
-//! Another task, `tend`, gives what a run does not need to others meanwhile. A start reads the unfinished operations and gives each its task
-//! again.
+//! Another task, `tend`, gives what a run does not need to others meanwhile. A start reads the
+//! unfinished operations and gives each its task again. `reception` makes operations of what the
+//! workloads' programs ask for.
 
 mod builder;
 mod claims;
@@ -17,6 +18,7 @@ mod coverage;
 mod decide;
 mod execute;
 mod handle;
+mod reception;
 mod recover;
 mod requests;
 mod sleep;

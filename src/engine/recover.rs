@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fsm_core::{Class, Fault};
 use futures::future::{BoxFuture, FutureExt};
 use plugin_sdk::OperationId;
 use throttle::AcquireErrorKind;
@@ -60,7 +61,8 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
     for (status, held) in left {
         tracing::info!(operation = %status.id, phase = %status.phase, "continuing");
         if let Enlisted::First(entry) = inner.enlist(&status.id)? {
-            if status.cancel_at.is_some() {
+            lose_call(inner, &status).await?;
+            if status.cancel_at.is_some() || has_lost_its_call(&status) {
                 entry.cancel.request();
             }
             tasks.push((entry, status, held));
@@ -70,6 +72,24 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
         carry(inner, entry, status, Origin::Left(held));
     }
     Ok(())
+}
+
+/// Whether the operation was made of a call that no step will take any more.
+fn has_lost_its_call(status: &OperationStatus) -> bool {
+    status.called_by.is_some() && status.phase != Phase::Running
+}
+
+/// Cancels what was made of a call and had not begun: the caller has gone with the process that
+/// held its connection.
+async fn lose_call(inner: &Inner, status: &OperationStatus) -> Result<(), Error> {
+    if !has_lost_its_call(status) {
+        return Ok(());
+    }
+    let services = &inner.services;
+    services.callers.open(&status.id);
+    let why = "the call was lost with the agent's process before the operation began";
+    services.callers.explain(&status.id, Fault::new(Class::Cancelled, "call.lost", why));
+    services.catalog.cancel(status.id.clone(), services.environment.now()).await
 }
 
 /// Puts an operation that has its exclusions back in line for its capacity.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use fsm_core::{Cancellation, Environment, Fault, Port, Progress, RunId};
 use futures::future::BoxFuture;
 use plugin_sdk::{
-    ItemId, OperationId, PointId, Receipt, TakeId,
+    IncomingCall, ItemId, OperationId, PointId, Receipt, TakeId,
     abi::{HostCalls, Object, Reply},
     host::PluginInstance,
     message::{
@@ -29,6 +30,7 @@ use crate::{
     catalog::{Catalog, FinishedStream, TakeRow},
     convert,
     events::Event,
+    ingress::Callers,
 };
 
 /// What all steps share.
@@ -49,6 +51,8 @@ pub(crate) struct Services {
     pub(crate) jobs: Mutex<BTreeMap<OperationId, usize>>,
     /// What stands still in this process, and why.
     pub(crate) stuck: Mutex<BTreeMap<OperationId, String>>,
+    /// The calls of workloads' programs that wait for steps.
+    pub(crate) callers: Callers,
 }
 
 /// What the steps of one run may touch.
@@ -472,6 +476,15 @@ impl HostCalls for StepCalls {
             call::SEAL => self.serve(&body, |services, scope, seal| async move {
                 Ok(Document(services.seal(&scope, seal).await?))
             }),
+            call::INGRESS_CALL => {
+                let (services, scope) = (Arc::clone(&self.services), Arc::clone(&self.scope));
+                Box::pin(async move { hand_over(services.callers.own(&scope.operation)) })
+            }
+            // Polled by whoever waits, and on no task of its own: dropped, it takes no call.
+            call::INGRESS_NEXT => {
+                let (services, scope) = (Arc::clone(&self.services), Arc::clone(&self.scope));
+                Box::pin(async move { hand_over(services.callers.next(&scope.operation).await) })
+            }
             unknown => {
                 let message = format!("this host does not serve `{unknown}`");
                 let fault = Fault::permanent("host.unknown_call", message);
@@ -502,6 +515,14 @@ impl From<Object> for Answer {
             Ok(body) => Reply::ok(body).with(object),
             Err(fault) => Reply::error(message::encode_fault(&fault)),
         })
+    }
+}
+
+/// A call with its connection, for the step alone.
+fn hand_over(taken: Result<(IncomingCall, OwnedFd), Fault>) -> Reply {
+    match taken.and_then(|(call, connection)| Ok((message::encode(&call)?, connection))) {
+        Ok((call, connection)) => Reply::ok(call).with(Object::Descriptor(connection)),
+        Err(fault) => Reply::error(message::encode_fault(&fault)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Ar
 
 use plugin_sdk::{
     Bundle, PluginManifest, Workload, Workloads,
-    host::{Image, Library, Process, Trust},
+    host::{Image, Library, Process, Trust, Watch},
     message::{self, Terms},
 };
 use serde_json::Value;
@@ -89,8 +89,13 @@ impl Plugin {
         self
     }
 
-    /// Loads and opens it. Its workloads get their secrets from `store`.
-    pub(crate) fn open(self, store: Option<&Arc<dyn SecretStore>>) -> Result<Vec<Hosted>, Error> {
+    /// Loads and opens it. Its workloads get their secrets from `store`; what is called of its code
+    /// is listed in `watch`.
+    pub(crate) fn open(
+        self,
+        store: Option<&Arc<dyn SecretStore>>,
+        watch: &Watch,
+    ) -> Result<Vec<Hosted>, Error> {
         let library = match &self.from {
             From::Library { path, trust, isolation } => {
                 let image = Image::open(path, trust)?;
@@ -117,6 +122,8 @@ impl Plugin {
             return Err(Error::new(ErrorKind::Plugin, fault.advise("upgrade this agent")));
         }
         let instance = library.init(message::encode_config(&self.config, terms())?)?;
+        let name = manifest.workloads.first().map_or("", |workload| &workload.plugin);
+        let instance = instance.watched(watch.clone(), name);
         let workloads = manifest.workloads.into_iter();
         Ok(workloads
             .map(|manifest| Hosted::new(manifest, instance.clone(), store.cloned()))

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fsm_core::{Fault, Graph};
+use futures::future::BoxFuture;
 use plugin_sdk::{
-    Decision, Item, ItemId, Manifest, Operation, PointId, PointMeta, RestoreRequest, RunPlan,
-    Until, Wanted,
-    abi::TaskFault,
-    host::PluginInstance,
+    Decision, Endpoint, IncomingCall, Item, ItemId, Manifest, Operation, PointId, PointMeta,
+    RestoreRequest, Route, RunPlan, Until, Wanted,
+    abi::{HostCalls, Reply, TaskFault},
+    host::{NoCalls, PluginInstance},
     message::{self, Request},
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::vault::{Confidant, Vault};
 use crate::{Error, ErrorKind, SecretStore};
+
+/// Calls that a workload is asked about at once.
+const ROUTES: usize = 8;
 
 /// How often a question is asked again when the plugin's process ended under it.
 const ASKED_AGAIN: u32 = 2;
@@ -24,6 +30,19 @@ pub(crate) struct Hosted {
     manifest: Arc<Manifest>,
     instance: PluginInstance,
     vault: Arc<Vault>,
+    routes: Arc<Semaphore>,
+}
+
+/// The host of a question where a call belongs: it serves nothing, and is there until the plugin
+/// has let go of the question.
+struct Routing {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HostCalls for Routing {
+    fn call(&self, op: &str, body: Bytes) -> BoxFuture<'static, Reply> {
+        NoCalls.call(op, body)
+    }
 }
 
 impl Hosted {
@@ -35,7 +54,8 @@ impl Hosted {
         store: Option<Arc<dyn SecretStore>>,
     ) -> Self {
         let vault = Arc::new(Vault::new(&manifest, store));
-        Hosted { manifest: Arc::new(manifest), instance, vault }
+        let routes = Arc::new(Semaphore::new(ROUTES));
+        Hosted { manifest: Arc::new(manifest), instance, vault, routes }
     }
 
     /// Where its steps get their secrets.
@@ -111,16 +131,38 @@ impl Hosted {
         self.ask(&Request::Machines { workload: self.name().to_owned() }).await
     }
 
+    /// Where programs of the workload call.
+    pub(crate) async fn endpoints(&self) -> Result<Vec<Endpoint>, Error> {
+        self.ask(&Request::Endpoints { workload: self.name().to_owned() }).await
+    }
+
+    /// Where a call belongs, in the words of a plugin that may be wrong. Few are asked at a time,
+    /// counting those whose code has not come back, whoever has given up on it.
+    pub(crate) async fn route(&self, call: IncomingCall) -> Result<Route, Error> {
+        let permit = Arc::clone(&self.routes).acquire_owned().await;
+        let permit = permit.map_err(|_| Error::stopped("calls are not routed any more"))?;
+        let host: Arc<dyn HostCalls> = Arc::new(Routing { _permit: permit });
+        let request = Request::Route { workload: self.name().to_owned(), call };
+        self.ask_as(&request, &|| Arc::clone(&host)).await
+    }
+
     /// Asks for something that is not a step: of the host's services the plugin gets secrets only.
     ///
     /// Such questions change nothing and share a process, so one that ended under a question,
     /// perhaps another's, is followed by a new one and the same question.
     pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        self.ask_as(request, &|| Arc::new(Confidant(Arc::clone(&self.vault)))).await
+    }
+
+    async fn ask_as<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        host: &(dyn Fn() -> Arc<dyn HostCalls> + Sync),
+    ) -> Result<T, Error> {
         let document = message::encode(request)?;
         let mut left = ASKED_AGAIN;
         let reply = loop {
-            let host = Arc::new(Confidant(Arc::clone(&self.vault)));
-            match self.instance.start(document.clone(), host).await {
+            match self.instance.start(document.clone(), host()).await {
                 Err(TaskFault::Crashed(crash)) if left > 0 => {
                     tracing::warn!(workload = self.name(), %crash, "asking again");
                     left -= 1;

@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,12 +27,15 @@ pub(crate) enum Act {
     MoveOnWhenAsked,
     /// Never ready for a while, then moves on.
     Wait(u32),
+    /// Waits until the test lets it go, then moves on.
+    Held,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct World {
     acts: Arc<Mutex<VecDeque<Act>>>,
     log: Arc<Mutex<Vec<String>>>,
+    is_let_go: Arc<AtomicBool>,
 }
 
 impl World {
@@ -41,6 +47,11 @@ impl World {
 
     pub(crate) fn add(&self, acts: impl IntoIterator<Item = Act>) {
         self.acts.lock().unwrap().extend(acts);
+    }
+
+    /// Lets go of the step that is held, and of those that come after it.
+    pub(crate) fn let_go(&self) {
+        self.is_let_go.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
@@ -82,6 +93,12 @@ impl World {
             }
             Some(Act::Wait(rounds)) => {
                 for _ in 0..rounds {
+                    super::process::breathe().await;
+                }
+                Ok(())
+            }
+            Some(Act::Held) => {
+                while !self.is_let_go.load(Ordering::SeqCst) {
                     super::process::breathe().await;
                 }
                 Ok(())

@@ -39,6 +39,11 @@ impl PluginInstance {
         Self { backend: Arc::new(backend), redactor }
     }
 
+    /// The same instance, its code behind what `layer` puts before it.
+    pub(super) fn over(self, layer: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) -> Self {
+        Self { backend: layer(self.backend), redactor: self.redactor }
+    }
+
     /// Starts a request; `host` answers what the plugin asks for in its course.
     ///
     /// What the plugin logs meanwhile belongs to the current span.

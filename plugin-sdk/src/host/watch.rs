@@ -15,9 +15,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::thread::Thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fsm_core::{Environment, Timestamp};
+
+use super::instance::{Backend, PluginInstance, Work};
+use crate::abi::HostCalls;
 
 /// The list of calls under way. Clones are the same list.
 ///
@@ -46,13 +51,22 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     next: u64,
-    calls: BTreeMap<u64, OpenCall>,
+    calls: BTreeMap<u64, Entry>,
+}
+
+/// A call as it is kept: what costs something is made when somebody asks.
+struct Entry {
+    what: Arc<str>,
+    since: Timestamp,
+    thread: Thread,
 }
 
 /// A call that has not returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenCall {
+    /// Its number, in the order of calls.
+    pub number: u64,
     /// What is being called, in the words of whoever called it.
     pub what: Arc<str>,
     /// When it was called.
@@ -73,8 +87,8 @@ impl Watch {
     pub fn older_than(&self, age: Duration) -> Vec<OpenCall> {
         let now = self.0.clock.now();
         let open = self.lock();
-        let old = open.calls.values().filter(|call| now.since(call.since) > age);
-        let mut old: Vec<OpenCall> = old.cloned().collect();
+        let old = open.calls.iter().filter(|(_, call)| now.since(call.since) > age);
+        let mut old: Vec<OpenCall> = old.map(|(number, call)| call.told(*number)).collect();
         old.sort_by_key(|call| call.since);
         old
     }
@@ -91,8 +105,7 @@ impl Watch {
     }
 
     fn list(&self, what: Arc<str>) -> Listed<'_> {
-        let thread = std::thread::current().name().unwrap_or_default().to_owned();
-        let call = OpenCall { what, since: self.0.clock.now(), thread };
+        let call = Entry { what, since: self.0.clock.now(), thread: std::thread::current() };
         let mut open = self.lock();
         open.next += 1;
         let number = open.next;
@@ -108,7 +121,15 @@ impl Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.lock().calls.values()).finish()
+        let open = self.lock();
+        f.debug_list().entries(open.calls.iter().map(|(number, call)| call.told(*number))).finish()
+    }
+}
+
+impl Entry {
+    fn told(&self, number: u64) -> OpenCall {
+        let thread = self.thread.name().unwrap_or_default().to_owned();
+        OpenCall { number, what: Arc::clone(&self.what), since: self.since, thread }
     }
 }
 
@@ -150,6 +171,48 @@ impl<F> Drop for Watched<F> {
     fn drop(&mut self) {
         let _listed = self.watch.list(self.what.clone());
         drop(self.work.take());
+    }
+}
+
+impl Work for Watched<Pin<Box<dyn Work>>> {
+    fn cancel(&self) {
+        if let Some(work) = &self.work {
+            self.watch.calling(Arc::clone(&self.what), || work.cancel());
+        }
+    }
+}
+
+impl PluginInstance {
+    /// The same instance; whatever is called of the plugin's code in the course of a request is in
+    /// the list of `watch` for its time, as `what`.
+    ///
+    /// A plugin in a process of its own keeps no thread of the host's, and is never in the list
+    /// for long.
+    #[must_use]
+    pub fn watched(self, watch: Watch, what: impl Into<Arc<str>>) -> Self {
+        let what = what.into();
+        self.over(|backend| Arc::new(WatchedBackend { backend, watch, what }))
+    }
+}
+
+/// A plugin's code, each call of which is in the list.
+struct WatchedBackend {
+    backend: Arc<dyn Backend>,
+    watch: Watch,
+    what: Arc<str>,
+}
+
+impl Backend for WatchedBackend {
+    fn start(&self, request: Bytes, host: Arc<dyn HostCalls>) -> Pin<Box<dyn Work>> {
+        let start = || self.backend.start(request, host);
+        let work = self.watch.calling(Arc::clone(&self.what), start);
+        Box::pin(self.watch.polling(Arc::clone(&self.what), work))
+    }
+
+    fn apart(&self) -> Option<Arc<dyn Backend>> {
+        let (watch, what) = (self.watch.clone(), Arc::clone(&self.what));
+        let apart = |backend| Arc::new(WatchedBackend { backend, watch, what }) as Arc<dyn Backend>;
+        self.backend.apart().map(apart)
     }
 }
 
