@@ -210,6 +210,38 @@ async fn the_follower_of_a_cancelled_operation_does_the_work_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_follower_of_a_cancelled_operation_does_the_work_for_the_others() {
+    let world = World::new();
+    let engine = lab::builder(&world).start().await.unwrap();
+    let running = log(&engine, "plain", "running").await;
+    writes(&running).await;
+    let equal = ["one", "two", "three"];
+    for id in equal {
+        waits(&log(&engine, "plain", id).await).await;
+    }
+    let mut events = engine.subscribe();
+    open(&world, "running");
+    for _ in 1..equal.len() {
+        until(&mut events, |event| matches!(event, Event::Coalesced { .. })).await;
+    }
+    let (mut followers, mut leads) = (Vec::new(), Vec::new());
+    for id in equal {
+        let operation = found(&engine, id).await;
+        let follows = operation.status().await.unwrap().follows;
+        if follows.is_some() { &mut followers } else { &mut leads }.push(operation);
+    }
+    assert_eq!((leads.len(), followers.len()), (1, 2));
+    writes(&leads[0]).await;
+    leads[0].cancel().await.unwrap();
+    assert_eq!(ended(&leads[0]).await.unwrap_err().kind(), ErrorKind::Cancelled);
+    open(&world, "all");
+    let outcomes = [ended(&followers[0]).await.unwrap(), ended(&followers[1]).await.unwrap()];
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(engine.points(&item("plain")).await.unwrap().len(), 2);
+    assert!(engine.waiting().holders.is_empty(), "{}", engine.waiting());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rules_follow_the_version_that_discovery_reports() {
     let world = World::new();
     let engine = lab::builder(&world).start().await.unwrap();

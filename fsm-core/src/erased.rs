@@ -200,7 +200,8 @@ pub trait AnyMachine: Send + Sync {
     /// once by default.
     ///
     /// No attempt's time is counted meanwhile, and no attempt is used up. Whenever something is
-    /// asked of the run, the future is dropped, and called for anew if a step is still due.
+    /// asked of the run, the future is dropped, and called for anew if a step is still due. A panic
+    /// quarantines the run.
     fn ready<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, ()> {
         let _ = run;
         Box::pin(std::future::ready(()))

@@ -5,7 +5,9 @@ use std::time::Duration;
 /// What a journal may forget. Nothing by default.
 ///
 /// A run that has not ended is never forgotten, and neither is a child whose parent has not
-/// ended; of their histories nothing goes that is needed to continue them.
+/// ended; of their histories nothing goes that is needed to continue them. The id of a run that was
+/// forgotten is free again: a run that is started under it is another one, whose effects have the
+/// keys of the first.
 ///
 /// ```
 /// use fsm_core::Retention;

@@ -6,8 +6,8 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use fsm_core::{
-    Context, Data, Ending, Environment, Fault, Machine, Observer, Outcome, RunEvent, RunId,
-    Runtime, RuntimeErrorKind, Spawn, State, Step, StepKind, Wait, check, go,
+    Context, Data, Ending, Environment, Fault, Machine, Observer, Outcome, Retention, RunEvent,
+    RunId, Runtime, RuntimeErrorKind, Spawn, State, Step, StepKind, Wait, check, go,
     testing::{ManualEnvironment, Trial},
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ on_each_journal! {
     a_child_that_ends_while_its_parent_is_not_here_is_seen
     a_crash_leaves_a_family_as_it_was
     a_child_of_an_ended_parent_is_asked_to_stop_by_the_next_process
+    a_child_of_a_forgotten_parent_is_asked_to_stop_by_the_next_process
     an_unknown_machine_is_a_fault_of_the_parent_alone
     a_key_twice_is_a_fault_of_the_parent_alone
     a_key_that_names_no_run_is_a_fault_of_the_parent_alone
@@ -201,6 +202,25 @@ fn a_child_of_an_ended_parent_is_asked_to_stop_by_the_next_process(medium: Mediu
     let process = Process::start_at(&medium, environment).with(support::parent::Parent, &world);
     process.block_on(process.runtime.abandon(&id("p"), "a test asks")).unwrap();
     process.rest();
+    let environment = process.die();
+
+    let process = Process::again(&medium, environment, &world);
+    process.until(|| process.has_ended("p/1/a"));
+    assert_eq!(process.inspect("p/1/a").end().unwrap().ending, Ending::Cancelled);
+}
+
+fn a_child_of_a_forgotten_parent_is_asked_to_stop_by_the_next_process(medium: Medium) {
+    let world = World::default();
+    let process = Process::full(&medium, &world);
+    process.begin("p", "parent", &watch(&[("a", WAITS)]));
+    process.until_in("p/1/a", "await");
+    let environment = process.die();
+    // The parent is given up where its child is not known, and forgotten.
+    let process = Process::start_at(&medium, environment).with(support::parent::Parent, &world);
+    process.block_on(process.runtime.abandon(&id("p"), "a test asks")).unwrap();
+    process.rest();
+    let all = Retention::default().finished_count(0);
+    assert_eq!(process.block_on(process.runtime.prune(all)).unwrap().runs, 1);
     let environment = process.die();
 
     let process = Process::again(&medium, environment, &world);

@@ -243,6 +243,21 @@ fn a_run_that_cannot_be_continued_can_be_given_up() {
 }
 
 #[test]
+fn a_run_that_never_began_and_cannot_be_continued_can_be_revoked() {
+    let (medium, world) = (Medium::memory(), World::default());
+    let process = Process::full(&medium, &world);
+    let input = Data::encode(&Prepare::Nothing).unwrap();
+    let first = process.runtime.first_record(id("r"), "desk", input).unwrap();
+    process.block_on(medium.open().append(vec![first])).unwrap();
+    let process = Process::start_at(&medium, process.die());
+    assert_eq!(recover(&process).len(), 1);
+    let fault = Fault::user("test.room", "there is no room");
+    let revoked = process.block_on(process.runtime.revoke(&id("r"), Ending::Failed, fault));
+    assert_eq!(revoked.unwrap().unwrap().ending, Ending::Failed);
+    assert!(process.runtime.quarantined().is_empty());
+}
+
+#[test]
 fn a_parent_hears_of_a_child_that_was_given_up_without_its_machine() {
     let (medium, world) = (Medium::memory(), World::default());
     let process = Process::full(&medium, &world);

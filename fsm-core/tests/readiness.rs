@@ -12,8 +12,8 @@ use std::{
 };
 
 use fsm_core::{
-    AnyMachine, Data, Ending, Fault, Graph, MemoryJournal, Outcome, Port, Retry, RunId, StepCall,
-    StepKind,
+    AnyMachine, Data, Ending, Fault, Graph, MemoryJournal, Outcome, Port, Retry, RunId,
+    RuntimeErrorKind, StepCall, StepKind,
 };
 use futures::future::{BoxFuture, poll_fn};
 
@@ -27,6 +27,7 @@ struct Gated {
     graph: Graph,
     ready: Arc<AtomicBool>,
     steps: Arc<AtomicUsize>,
+    panics: bool,
 }
 
 impl AnyMachine for Gated {
@@ -35,6 +36,7 @@ impl AnyMachine for Gated {
     }
 
     fn ready<'a>(&'a self, _: &'a RunId) -> BoxFuture<'a, ()> {
+        assert!(!self.panics, "as a test wants it");
         Box::pin(poll_fn(|_| match self.ready.load(Ordering::SeqCst) {
             true => std::task::Poll::Ready(()),
             false => std::task::Poll::Pending,
@@ -69,7 +71,8 @@ fn gated() -> (Bench, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let mut graph = lying::graph("work", vec![work, lying::state("done", &[])]);
     graph.machine = "gated".to_owned();
     let (ready, steps): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
-    let machine = Gated { graph, ready: Arc::clone(&ready), steps: Arc::clone(&steps) };
+    let panics = false;
+    let machine = Gated { graph, ready: Arc::clone(&ready), steps: Arc::clone(&steps), panics };
     bench.runtime.register(machine, "gated 1").unwrap();
     (bench, ready, steps)
 }
@@ -127,4 +130,24 @@ fn a_runtime_stops_although_a_host_is_not_ready() {
     bench.settle();
     bench.block_on(bench.runtime.stop());
     bench.block_on(run.end()).unwrap_err();
+}
+
+#[test]
+fn a_host_that_panics_when_it_is_asked_is_a_matter_of_the_run_alone() {
+    let bench = bench(MemoryJournal::new(), 1);
+    let gated = |name: &str, panics| {
+        let mut graph =
+            lying::graph("work", vec![lying::state("work", &["done"]), lying::state("done", &[])]);
+        graph.machine = name.to_owned();
+        let (ready, steps) = (Arc::new(AtomicBool::new(true)), Arc::default());
+        Gated { graph, ready, steps, panics }
+    };
+    bench.runtime.register(gated("gated", false), "gated 1").unwrap();
+    bench.runtime.register(gated("rude", true), "gated 1").unwrap();
+    let rude = bench.begin("rude", "rude", &());
+    let error = bench.block_on(rude.end()).unwrap_err();
+    assert_eq!(error.kind(), RuntimeErrorKind::Quarantined);
+    assert_eq!(bench.runtime.quarantined()[0].0, id("rude"));
+    let run = bench.begin("r", "gated", &());
+    assert_eq!(bench.block_on(run.end()).unwrap().ending, Ending::Completed, "its place is free");
 }

@@ -5,21 +5,23 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use fsm_core::{
-    Data, Ending, Environment, MemoryJournal, Runtime, RuntimeErrorKind, testing::ManualEnvironment,
+    Body, Data, Ending, Environment, MemoryJournal, Runtime, RuntimeErrorKind,
+    testing::{Intercepted, ManualEnvironment},
 };
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, channel::oneshot, future::BoxFuture};
 
 use self::support::{
-    bench::{Busy, bench},
+    bench::{Busy, bench, bench_at},
     desk::{Order, Prepare},
     id,
+    parent::{Raise, Then},
     telling::kind,
     world::{Act, Work},
 };
@@ -142,4 +144,41 @@ fn an_executor_that_shuts_down_with_many_in_line_lets_go_of_all() {
         let error = run.end().now_or_never().expect("nobody is left").unwrap_err();
         assert_eq!(error.kind(), RuntimeErrorKind::Stopped);
     }
+}
+
+#[test]
+fn a_stop_between_the_requests_to_two_children_loses_none_of_them() {
+    let (release, held) = oneshot::channel::<()>();
+    let (memory, held) = (MemoryJournal::new(), Mutex::new(Some(held)));
+    let journal = Intercepted::new(memory.clone(), move |journal, records| {
+        let first = records
+            .iter()
+            .any(|record| record.run == id("p/1/a") && matches!(record.body, Body::Cancel { .. }));
+        let held = first.then(|| held.lock().unwrap().take()).flatten();
+        async move {
+            if let Some(held) = held {
+                let _ = held.await;
+            }
+            journal.append(records).await
+        }
+    });
+    let first = bench(journal, 4);
+    first.begin("p", "parent", &Raise::new(&[("a", WAITS), ("b", WAITS)], Then::Toil));
+    first.settle();
+    first.block_on(first.runtime.cancel(&id("p"), "a test asks")).unwrap();
+    first.settle();
+    let mut stopped = Box::pin(first.runtime.stop());
+    assert!(stopped.as_mut().now_or_never().is_none(), "a request is on its way to the journal");
+    release.send(()).unwrap();
+    first.block_on(stopped);
+    first.environment.environment.drop_tasks();
+
+    let second = bench_at(memory, 4, first.environment.environment.clone());
+    second.block_on(second.runtime.recover()).unwrap();
+    second.settle();
+    for child in ["p/1/a", "p/1/b"] {
+        let end = second.block_on(second.runtime.inspect(&id(child))).unwrap().unwrap().end();
+        assert_eq!(end.map(|end| end.ending), Some(Ending::Cancelled), "{child}");
+    }
+    assert_eq!(second.state("p"), "gathered");
 }

@@ -41,10 +41,11 @@ impl State<SendsTwice> for Send {
     type Next = (Seal,);
 
     async fn run(self, _: &SendsTwice, cx: &mut Context<'_, SendsTwice>) -> Step<Self> {
-        // The mistake: the take's name is another one for each attempt, so that an attempt never
-        // finds what the one before it has finished.
+        // The mistake: the take's name is another one for each attempt, in whatever process, so
+        // that an attempt never finds what the one before it has finished.
         static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
-        let name = format!("copy-{}", ATTEMPTS.fetch_add(1, Ordering::Relaxed));
+        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("copy-{}-{attempt}", std::process::id());
         let take = match cx.host().take(&name).await? {
             Take::Begun(take) => {
                 broken::send(&take, &self.path, || cx.check_cancelled()).await?;

@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use plugin_sdk::abi::{BoxFuture, Call, Entry, HostHandle, Instance, Object, Place, Reply};
+use plugin_sdk::abi::{
+    BoxFuture, Call, CallError, Entry, HostHandle, Instance, Object, Place, Reply,
+};
 
 /// The plugin.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ async fn run(call: Call) -> Reply {
         "deaf" => {
             // Begun, and never seen again.
             let _ = call.host.call("begun", "").await;
+            // Whoever hears this knows that nothing is awaited any more.
+            drop(call.host.call("deaf", ""));
             hang()
         }
         "overflow" => Reply::ok(overflow(1).to_string()),
@@ -145,7 +149,8 @@ async fn send(host: &HostHandle, chunks: u64) -> Reply {
     }
     match sink.finish().await {
         Ok(receipt) => Reply::ok(receipt),
-        Err(error) => Reply::error(error.to_string()),
+        Err(CallError::Refused(document)) => Reply::error(document),
+        Err(error) => Reply::error(format!("{error:?}")),
     }
 }
 

@@ -347,6 +347,11 @@ pub fn encode_fault(fault: &Fault) -> Bytes {
     encode(fault).unwrap_or_default()
 }
 
+/// What there is instead of a receipt for a stream that its host closed before its end.
+pub(crate) fn cut_short() -> Fault {
+    Fault::bug("stream.cut_short", "the host closed the stream before its end, and gave no reason")
+}
+
 /// Reads a reply's error document; whatever it is, the answer is a fault.
 ///
 /// What a peer of another version leaves out is as if it had not been said. A class that this

@@ -358,9 +358,12 @@ impl Sink {
     async fn why_closed(&mut self, error: &SinkError) -> Fault {
         if *error == SinkError::Closed
             && let Some(handle) = self.handle.take()
-            && let Err(fault) = finish(handle).await
         {
-            return fault;
+            return match finish(handle).await {
+                Err(fault) => fault,
+                // Of less than was sent.
+                Ok(_) => message::cut_short(),
+            };
         }
         let message = format!("the stream `{}` takes no such chunk", self.stream);
         Fault::bug("stream.refused", message).caused_by(error)

@@ -373,8 +373,22 @@ fn what_is_no_text_and_far_too_much_of_it_does_no_harm() {
     let to = dir.path().join("rude.so");
     // A table that is longer than this host knows is a later plugin's.
     let later = ["-DSIZE=sizeof(mercury_c_plugin)+64"];
-    let library = Library::load(&compiled("tests/fixtures/c/rude.c", &to, &later), &trusted())
-        .expect("it loads");
+    let path = compiled("tests/fixtures/c/rude.c", &to, &later);
+    is_borne(&Library::load(&path, &trusted()).expect("it loads"));
+    #[cfg(feature = "runner")]
+    is_borne(&isolated(&path));
+}
+
+#[cfg(feature = "runner")]
+fn isolated(path: &Path) -> Library {
+    use plugin_sdk::host::{Image, Process, Runner};
+
+    let process = Process::new().runner(Runner::at(env!("CARGO_BIN_EXE_plugin-runner")));
+    let image = Image::open(path, &trusted()).expect("it is a file");
+    Library::isolated(image, process).expect("it is a plugin")
+}
+
+fn is_borne(library: &Library) {
     let error = library.manifest().expect_err("it has none");
     assert_eq!(error.kind(), LoadErrorKind::Manifest);
     assert_eq!(error.to_string().lines().count(), 1, "{error}");

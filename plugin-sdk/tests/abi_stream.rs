@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use common::{Services, ask_with, both, until};
+use common::{CutsShort, Services, Wrong, ask_with, both, until};
 use futures::FutureExt;
 use futures::executor::block_on;
 use plugin_sdk::abi::{
@@ -19,6 +19,8 @@ use plugin_sdk::abi::{
     SourceHandle, TaskFault,
 };
 use plugin_sdk::host::{BufferPool, ChannelSink, ChunkReceiver, HostCalls, HostSource};
+use plugin_sdk::message::{self, TakeBegun, call};
+use plugin_sdk::{Host, ItemId, OperationId, Take, TakeId, Timestamp};
 
 const BUFFERS: usize = 3;
 
@@ -181,6 +183,54 @@ impl HostCalls for Silent {
             }
         };
         Box::pin(std::future::ready(Reply::ok("").with(object)))
+    }
+}
+
+/// Hands out a sink that is wrong.
+struct Careless(Wrong);
+
+impl HostCalls for Careless {
+    fn call(&self, op: &str, _: Bytes) -> BoxFuture<Reply> {
+        let reply = match op {
+            call::TAKE_BEGIN => message::encode(&TakeBegun {
+                take: TakeId::new("take"),
+                begun_at: Timestamp::default(),
+                finished: None,
+                facts: serde_json::Value::Null,
+            })
+            .map(Reply::ok),
+            _ => message::encode(&())
+                .map(|body| Reply::ok(body).with(Object::Sink(CutsShort::sink(self.0)))),
+        };
+        Box::pin(std::future::ready(reply.expect("a document")))
+    }
+}
+
+#[test]
+fn a_sink_that_has_panicked_gives_no_receipt() {
+    let mut sink = CutsShort::sink(Wrong::Panics);
+    assert!(block_on(sink.buffer(1)).is_ok());
+    for _ in 0..2 {
+        assert_eq!(block_on(sink.buffer(1)).map(|_| ()), Err(SinkError::Closed));
+        assert_eq!(sink.send_now(Bytes::from_static(b"x").into()), Err(SinkError::Closed));
+    }
+    let panicked = TaskFault::Panicked("the sink's bug".to_owned());
+    assert_eq!(block_on(sink.finish()), Err(CallError::Fault(panicked)));
+}
+
+#[test]
+fn a_stream_that_its_host_closes_before_its_end_is_cut_short_for_the_workload() {
+    for (wrong, code) in [(Wrong::Panics, "host.call"), (Wrong::Closes, "stream.cut_short")] {
+        let item = ItemId::new("w", "i", "n").expect("a fixed id is valid");
+        let host = Host::served_by(Arc::new(Careless(wrong)), OperationId::new("o"), item);
+        let Take::Begun(take) = block_on(host.take("copy")).expect("a take") else {
+            panic!("nothing is finished yet")
+        };
+        let mut sink = block_on(take.stream("data")).expect("a sink");
+        let buffer = block_on(sink.buffer(1)).expect("the first buffer");
+        block_on(sink.send(buffer.freeze(1))).expect("the first chunk");
+        let fault = block_on(sink.buffer(1)).map(|_| ()).expect_err("no second one");
+        assert_eq!(fault.code(), code, "{wrong:?}");
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plugin_sdk::ItemId;
-use plugin_sdk::conformance::{Fixture, FixtureError, Grade, Kit, Subject, Verdict};
+use plugin_sdk::conformance::{Fixture, FixtureError, Kit, Subject, Verdict};
+use plugin_sdk::host::{Process, Runner};
 use serde_json::{Value, json};
 
 /// A directory with the one file in it.
@@ -63,8 +64,18 @@ impl Fixture for OneFile {
     }
 }
 
+/// It has one item and no secret, and a test program is not the kit's own.
+const NOT_TRIED: [&str; 6] = [
+    "no_panic_in_drop",
+    "other_item",
+    "standard_output",
+    "no_secret_in_the_log",
+    "no_secret_written_down",
+    "threads",
+];
+
 #[test]
-fn the_plugin_in_c_stands_the_conformance_kit_loaded() {
+fn the_plugin_in_c_stands_the_conformance_kit_loaded_and_isolated() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = std::env::temp_dir().join(format!("mercury-c-kit-{}", std::process::id()));
     let data = scratch.join("data");
@@ -80,12 +91,16 @@ fn the_plugin_in_c_stands_the_conformance_kit_loaded() {
         .expect("there is a C compiler");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 
-    let report = Kit::new(Subject::library(&library)).fixture(OneFile(data)).run();
-    println!("{report}");
-    let of = |verdict| report.checks.iter().filter(move |check| check.verdict == verdict);
-    // It should skip a file that has not changed, and it does not look.
-    let failed: Vec<_> = of(Verdict::Failed).filter(|check| check.grade == Grade::Must).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
-    assert!(of(Verdict::Passed).count() > 10, "{report}");
+    let process = Process::new().runner(Runner::at(env!("CARGO_BIN_EXE_plugin-runner")));
+    for subject in [Subject::library(&library), Subject::isolated(&library, process)] {
+        let report = Kit::new(subject).fixture(OneFile(data.clone())).run();
+        println!("{report}");
+        let of = |verdict| report.checks.iter().filter(move |check| check.verdict == verdict);
+        let failed: Vec<_> = of(Verdict::Failed).collect();
+        // It should skip a file that has not changed, and it does not look.
+        assert!(failed.iter().all(|check| check.name == "skips_unchanged"), "{failed:#?}");
+        let skipped: Vec<_> = of(Verdict::Skipped).map(|check| check.name.as_str()).collect();
+        assert_eq!(skipped, NOT_TRIED, "{report}");
+    }
     let _ = fs::remove_dir_all(&scratch);
 }

@@ -26,16 +26,32 @@ fn conform(library: &str, arguments: &[&str]) -> Output {
 const GREETING: [&str; 2] = ["--fixture", "examples/greeting.toml"];
 
 #[test]
-fn a_plugin_that_is_right_is_tried_in_full() {
-    let output = conform("libgreeting.so", &[&GREETING[..], &["--json"]].concat());
+fn a_plugin_that_is_right_is_tried_in_full_here_and_in_processes_of_its_own() {
+    let output = conform("libgreeting.so", &[&GREETING[..], &["--mode", "all", "--json"]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
-    let not_passed: Vec<_> =
-        report.checks.iter().filter(|check| check.verdict != Verdict::Passed).collect();
-    assert!(not_passed.is_empty(), "{not_passed:#?}");
-    for group in Group::ALL {
-        assert!(report.checks.iter().any(|check| check.group == group), "{group}");
+    let reports: Vec<Report> = serde_json::from_slice(&output.stdout).unwrap();
+    let modes: Vec<_> = reports.iter().map(|report| report.mode.as_str()).collect();
+    assert_eq!(modes, ["isolated", "in-process"]);
+    for report in reports {
+        let not_passed: Vec<_> =
+            report.checks.iter().filter(|check| check.verdict != Verdict::Passed).collect();
+        assert!(not_passed.is_empty(), "{}: {not_passed:#?}", report.mode);
+        for group in Group::ALL {
+            assert!(report.checks.iter().any(|check| check.group == group), "{group}");
+        }
+    }
+}
+
+#[test]
+fn a_plugin_that_writes_to_standard_output_is_found_wherever_it_runs() {
+    for mode in ["in-process", "isolated"] {
+        let only = ["--only", "fuzz", "--only", "hygiene", "--mode", mode, "--json"];
+        let output = conform("libbroken_output.so", &only);
+        let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        let check = report.check(Group::Hygiene, "standard_output").unwrap();
+        assert!(check.is_broken() && check.detail.contains("a stray line"), "{mode}: {check:?}");
+        assert_eq!(output.status.code(), Some(1), "{mode}");
     }
 }
 

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use files::Files;
 use greeting::Greeting;
-use plugin_sdk::conformance::{Check, Grade, Group, Kit, Report, Subject, Verdict};
+use plugin_sdk::conformance::{Check, Grade, Group, Kit, Mode, Report, Subject, Verdict};
+use plugin_sdk::host::{Process, Runner};
 
 /// The library of the example `name`.
 fn library(name: &str) -> PathBuf {
@@ -21,6 +22,17 @@ fn library(name: &str) -> PathBuf {
     let library = target.join(format!("examples/lib{name}.so"));
     assert!(library.is_file(), "{} is missing: build the examples", library.display());
     library
+}
+
+/// The library of the example `name`, in this process or in others.
+fn subject(name: &str, mode: Mode) -> Subject {
+    match mode {
+        Mode::Isolated => {
+            let runner = Runner::at(env!("CARGO_BIN_EXE_plugin-runner"));
+            Subject::isolated(library(name), Process::new().runner(runner))
+        }
+        _ => Subject::library(library(name)),
+    }
 }
 
 #[track_caller]
@@ -44,28 +56,34 @@ fn skipped(report: &Report) -> Vec<&str> {
 const NOT_OF_A_TEST: [&str; 3] = ["no_panic_in_drop", "standard_output", "threads"];
 
 #[test]
-fn a_plugin_that_is_right_passes_linked_and_loaded() {
+fn a_plugin_that_is_right_passes_linked_loaded_and_isolated() {
     let linked = check_passes(Subject::linked::<Greeting>());
-    let loaded = check_passes(Subject::library(library("greeting")));
+    let loaded = check_passes(subject("greeting", Mode::InProcess));
+    let isolated = check_passes(subject("greeting", Mode::Isolated));
     assert_eq!(skipped(&loaded), NOT_OF_A_TEST);
+    assert_eq!(skipped(&isolated), NOT_OF_A_TEST);
     assert_eq!(skipped(&linked)[1..], NOT_OF_A_TEST, "and a linked plugin is no file");
     let tried = |report: &Report| -> Vec<_> {
         report.checks.iter().map(|check| (check.group, check.name.clone())).collect()
     };
-    assert_eq!(tried(&linked), tried(&loaded), "the same checks in both modes");
+    assert_eq!(tried(&linked), tried(&loaded), "the same checks in each mode");
+    assert_eq!(tried(&loaded), tried(&isolated), "the same checks in each mode");
 }
 
-/// What of the broken plugin `name` the kit finds broken.
+/// What of the broken plugin `name` the kit finds broken, in this process and in others.
 #[track_caller]
 fn check_broken(name: &str, workload: &'static str, expected: &[(Group, &str, &str)]) {
-    let report = Kit::new(Subject::library(library(name))).fixture(Files::new(workload)).run();
-    println!("{report}");
-    assert_eq!(report.exit_code(), 1);
-    let broken: Vec<&Check> = report.broken().collect();
-    assert_eq!(broken.len(), expected.len(), "{broken:#?}");
-    for (check, (group, name, why)) in broken.into_iter().zip(expected) {
-        assert_eq!((check.group, check.name.as_str(), check.grade), (*group, *name, Grade::Must));
-        assert!(check.detail.contains(why), "{why:?} is not in {:?}", check.detail);
+    for mode in [Mode::InProcess, Mode::Isolated] {
+        let report = Kit::new(subject(name, mode)).fixture(Files::new(workload)).run();
+        println!("{report}");
+        assert_eq!(report.exit_code(), 1);
+        let broken: Vec<&Check> = report.broken().collect();
+        assert_eq!(broken.len(), expected.len(), "{mode}: {broken:#?}");
+        for (check, (group, name, why)) in broken.into_iter().zip(expected) {
+            let found = (check.group, check.name.as_str(), check.grade);
+            assert_eq!(found, (*group, *name, Grade::Must), "{mode}");
+            assert!(check.detail.contains(why), "{mode}: {why:?} is not in {:?}", check.detail);
+        }
     }
 }
 

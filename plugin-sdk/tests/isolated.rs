@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Services, built, trusted};
+use common::{CutsShort, Services, Wrong, built, trusted};
 use futures::executor::block_on;
 use plugin_sdk::abi::{Crash, SinkHandle, TaskFault};
 use plugin_sdk::host::{
@@ -204,6 +204,80 @@ fn a_sink_that_is_closed_is_closed_over_there_too() {
 }
 
 #[test]
+fn a_stream_that_its_host_closes_before_its_end_has_no_receipt() {
+    let _alone = alone();
+    let plugin = isolated("zoo");
+    let ask = |wrong| {
+        // All of it is on its way before the host has looked at the second chunk.
+        common::ask_with(&plugin, "send:3", Services::with_sink(CutsShort::sink(wrong)))
+    };
+    assert_eq!(ask(Wrong::Panics), "-Fault(Panicked(\"the sink's bug\"))");
+    let refused = ask(Wrong::Closes);
+    let fault = plugin_sdk::message::decode_fault(&refused.as_bytes()[1..]);
+    assert_eq!(fault.code(), "stream.cut_short", "{refused}");
+}
+
+#[test]
+fn streams_of_two_requests_in_one_process_are_two() {
+    let _alone = alone();
+    let before = holdings();
+    let plugin = isolated("zoo");
+    // More than there are buffers, so that each waits until its own come back.
+    let sends = |(_, sink, receiver): (BufferPool, SinkHandle, ChunkReceiver)| {
+        (plugin.start("send:9", Services::with_sink(sink)), receiver)
+    };
+    let (first, mut to_first) = sends(channel());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut chunk = |receiver: &mut ChunkReceiver| {
+        let mut chunk = None;
+        until("a chunk comes", || match receiver.poll_recv(&mut cx) {
+            std::task::Poll::Ready(came) => {
+                chunk = came;
+                true
+            }
+            std::task::Poll::Pending => false,
+        });
+        chunk.map(|chunk| chunk[0])
+    };
+    assert_eq!(chunk(&mut to_first), Some(0));
+    let (second, mut to_second) = sends(channel());
+    assert_eq!(chunk(&mut to_second), Some(0));
+    for number in 1..9 {
+        assert_eq!(chunk(&mut to_first), Some(number));
+        assert_eq!(chunk(&mut to_second), Some(number));
+    }
+    for (task, mut receiver) in [(first, to_first), (second, to_second)] {
+        assert_eq!(chunk(&mut receiver), None);
+        assert!(receiver.is_finished());
+        receiver.complete(Ok(Bytes::from_static(b"receipt")));
+        assert_eq!(block_on(task).expect("a reply").result, Ok("receipt".into()));
+    }
+    drop(plugin);
+    back_to(&before);
+}
+
+#[test]
+fn a_chunk_is_one_chunk_where_the_host_has_a_buffer_of_its_size_and_several_where_not() {
+    let _alone = alone();
+    let plugin = isolated("zoo");
+    for (buffer_bytes, chunks) in [(2 << 20, 2), (1 << 20, 2), (1 << 18, 8)] {
+        let (sink, mut receiver) = ChannelSink::new(BufferPool::new(3, buffer_bytes));
+        let task = plugin.start("send:2", Services::with_sink(SinkHandle::serve(sink)));
+        let reads = std::thread::spawn(move || {
+            let mut lengths = Vec::new();
+            while let Some(chunk) = block_on(receiver.recv()) {
+                lengths.push(chunk.len());
+            }
+            receiver.complete(Ok(Bytes::new()));
+            lengths
+        });
+        block_on(task).expect("a reply").result.expect("a receipt");
+        let lengths = reads.join().expect("the receiver ends");
+        assert_eq!((lengths.len(), lengths.iter().sum::<usize>()), (chunks, 2 << 20));
+    }
+}
+
+#[test]
 fn a_descriptor_changes_hands_and_no_duplicate_is_kept() {
     let _alone = alone();
     let plugin = isolated("abi_fixture");
@@ -326,20 +400,25 @@ fn what_does_not_stop_is_asked_given_time_and_killed() {
     let before = holdings();
     let moment = Duration::from_millis(50);
     let plugin = isolated_with("zoo", process().cancel_grace(moment).abandon_grace(moment));
-    for request in ["deaf", "hang", "hang inline", "hang in start", "close everything"] {
+    let ended = |request: &'static str| {
         let task = plugin.start(request, Services::new());
         task.cancel();
-        let fault = block_on(task).expect_err("it is killed");
-        assert_eq!(fault, TaskFault::Crashed(Crash::TimedOut), "{request}");
+        block_on(task).expect_err("it is killed")
+    };
+    for request in ["deaf", "hang", "hang inline", "hang in start"] {
+        assert_eq!(ended(request), TaskFault::Crashed(Crash::TimedOut), "{request}");
     }
+    // Without a connection to listen to, the process may end by itself before it is killed.
+    let TaskFault::Crashed(crash) = ended("close everything") else { panic!("it crashes") };
+    assert!(matches!(crash, Crash::TimedOut | Crash::Exited(70)), "{crash:?}");
     // Abandoned: nobody hears of it, and the child is gone all the same.
     let host = Services::new();
     let pid = common::ask(&plugin, "pid");
     let mut task = plugin.start("deaf", host.clone());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    until("the job begins", || {
+    until("the job is deaf", || {
         assert!(std::pin::Pin::new(&mut task).poll(&mut cx).is_pending());
-        !host.calls.lock().expect("no panic under the lock").is_empty()
+        host.calls.lock().expect("no panic under the lock").len() == 2
     });
     drop(task);
     until("the host is kept", || Arc::strong_count(&host) == 1);

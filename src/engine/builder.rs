@@ -16,7 +16,10 @@ use fsm_core::{
 use futures::future::BoxFuture;
 use plugin_sdk::host::Watch;
 use throttle::{ByteRate, Rate, Scope, SystemClock};
-use tokio::{runtime::Handle, sync::broadcast};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, broadcast},
+};
 
 use super::{
     handle::{Engine, Inner, Parts},
@@ -223,6 +226,7 @@ impl EngineBuilder {
             runs: Mutex::default(),
             steps: Arc::default(),
             jobs: Mutex::default(),
+            jobs_ended: Notify::new(),
             stuck: Mutex::default(),
             callers: Callers::default(),
         });

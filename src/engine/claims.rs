@@ -34,11 +34,12 @@ pub(super) fn claims(
     let item = status.task.item();
     let workload = item.workload();
     let mut request = Request::new(status.id.as_str());
-    let mut streams = 0;
+    let mut streams: u32 = 0;
     let mut classes = Vec::new();
     for claim in &plan.claims {
         match claim {
-            Claim::Streams { count } => streams += count,
+            // A sum that cannot be counted is more than there is.
+            Claim::Streams { count } => streams = count.saturating_add(streams),
             Claim::Item { class } => {
                 classes.push(class.as_str());
                 request = request.exclusion(workload, Resource::item(item.as_str()), class);

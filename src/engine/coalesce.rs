@@ -4,7 +4,7 @@
 //! it. Whoever comes for their permit first does the work; the other one **follows** it, which is
 //! written down, so that it holds over a restart. The follower ends as the other one has ended,
 //! with the same outcome or fault. Only a cancel is nobody's but the one's who was cancelled: then
-//! the follower does the work itself.
+//! the follower does the work itself, and of several the first one does it for the others.
 
 use fsm_core::{Cancellation, Ending, Fault, RunId};
 use plugin_sdk::OperationId;
@@ -50,8 +50,25 @@ pub(super) async fn admit(
                 return Ok(Admitted::Followed(end));
             }
             follow(inner, status, None).await?;
-            if let Some(permit) = permit {
-                return Ok(Admitted::In(permit));
+            if let Some(shared) = permit.take() {
+                // The shares of a permit do not exclude each other: neither a step of the one
+                // that was cancelled, which may not have let go yet, nor the other followers.
+                let let_go = inner.services.let_go(&lead);
+                if unless_cancelled(cancel, let_go).await.is_none() {
+                    return Ok(Admitted::Cancelled);
+                }
+                match next(inner, &shared, &lead) {
+                    Some(next) if next == status.id => {
+                        return in_time(inner, status).map(|()| Admitted::In(shared));
+                    }
+                    Some(next) => {
+                        permit = Some(shared);
+                        follow(inner, status, Some(next)).await?;
+                        continue;
+                    }
+                    // An operator has taken it away.
+                    None => drop(shared),
+                }
             }
         }
         let Some(acquired) = unless_cancelled(cancel, acquire(inner, status, &planned.plan)).await
@@ -77,6 +94,15 @@ pub(super) async fn admit(
             },
         }
     }
+}
+
+/// Of those who share a permit the one that does the work after `lead`: the same for all of them,
+/// whenever they ask.
+fn next(inner: &Inner, permit: &Permit, lead: &OperationId) -> Option<OperationId> {
+    let holders = inner.door.admission.snapshot().holders;
+    let holder = holders.into_iter().find(|holder| holder.id == permit.id())?;
+    let owners = std::iter::once(holder.owner).chain(holder.shared_with).map(OperationId::new);
+    owners.filter(|owner| owner != lead).min()
 }
 
 /// Ends a run that another one has done the work of.

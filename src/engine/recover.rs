@@ -21,13 +21,14 @@ use crate::{
 /// An operation that could not take back at a start what it had excluded before.
 ///
 /// Somebody else has it, which cannot have been so while both worked: the rules have changed
-/// meanwhile, say. It waits for it again, and nothing of it runs before.
+/// meanwhile, say. Or they do not know it any more. It waits for it again, and nothing of it runs
+/// before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostExclusion {
     /// Which operation.
     pub operation: OperationId,
-    /// Who has what it had.
+    /// Who has what it had; nobody if it is not known any more.
     pub held_by: Vec<OperationId>,
     /// The whole of it in words.
     pub why: String,
@@ -65,7 +66,7 @@ pub(super) async fn unfinished(inner: &Arc<Inner>) -> Result<(), Error> {
             if status.cancel_at.is_some() || has_lost_its_call(&status) {
                 entry.cancel.request();
             }
-            tasks.push((entry, status, held));
+            tasks.push((entry, status, held.map(look)));
         }
     }
     for (entry, status, held) in tasks {
@@ -97,13 +98,16 @@ fn in_line(inner: &Inner, permit: throttle::Permit) -> Left {
     let operation = OperationId::new(permit.owner());
     let pass = Pass::away(operation, inner.door.clone(), permit);
     let taken = Arc::clone(&pass);
-    let mut taking = async move { taken.take().await }.boxed();
+    let taking = async move { taken.take().await }.boxed();
     // Nothing is granted before the opening; polled once, it is in line by then.
+    look(Left { pass, taking })
+}
+
+/// Takes what an operation has been granted meanwhile.
+fn look(left: Left) -> Left {
+    let Left { pass, mut taking } = left;
     let taken = (&mut taking).now_or_never();
-    let taking = match taken {
-        Some(taken) => futures::future::ready(taken).boxed(),
-        None => taking,
-    };
+    let taking = taken.map_or(taking, |taken| futures::future::ready(taken).boxed());
     Left { pass, taking }
 }
 
@@ -122,18 +126,21 @@ async fn take_back(
         Err(error) => error,
     };
     tracing::warn!(operation = %status.id, %error, "exclusions are lost");
-    let kind = error.part::<throttle::AcquireError>().map(throttle::AcquireError::kind);
-    if let Some(AcquireErrorKind::Conflicting { conflicts }) = kind {
-        let holder = |conflict: &throttle::Conflict| OperationId::new(conflict.holder.as_str());
-        let what = |conflict: &throttle::Conflict| {
-            let throttle::Conflict { resource, class, holder, holder_class, .. } = conflict;
-            format!("{resource}: {holder} has it for {holder_class}, and it is wanted for {class}")
-        };
-        inner.lost().push(LostExclusion {
-            operation: status.id.clone(),
-            held_by: conflicts.iter().map(holder).collect(),
-            why: conflicts.iter().map(what).collect::<Vec<_>>().join("; "),
-        });
-    }
+    let Some(refused) = error.part::<throttle::AcquireError>() else { return Ok(None) };
+    let conflicts = match refused.kind() {
+        AcquireErrorKind::Conflicting { conflicts } => &**conflicts,
+        _ => &[],
+    };
+    let holder = |conflict: &throttle::Conflict| OperationId::new(conflict.holder.as_str());
+    let what = |conflict: &throttle::Conflict| {
+        let throttle::Conflict { resource, class, holder, holder_class, .. } = conflict;
+        format!("{resource}: {holder} has it for {holder_class}, and it is wanted for {class}")
+    };
+    let why = match conflicts {
+        [] => refused.to_string(),
+        _ => conflicts.iter().map(what).collect::<Vec<_>>().join("; "),
+    };
+    let (operation, held_by) = (status.id.clone(), conflicts.iter().map(holder).collect());
+    inner.lost().push(LostExclusion { operation, held_by, why });
     Ok(None)
 }

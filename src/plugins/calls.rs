@@ -21,7 +21,9 @@ use plugin_sdk::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use throttle::ByteRate;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, broadcast};
+use tokio::sync::{
+    Mutex as AsyncMutex, Notify, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, broadcast,
+};
 
 use super::{streams, vault::Vault};
 use crate::{
@@ -49,6 +51,8 @@ pub(crate) struct Services {
     pub(crate) steps: Arc<RwLock<()>>,
     /// The operations that such a step belongs to.
     pub(crate) jobs: Mutex<BTreeMap<OperationId, usize>>,
+    /// The last job of an operation has ended.
+    pub(crate) jobs_ended: Notify,
     /// What stands still in this process, and why.
     pub(crate) stuck: Mutex<BTreeMap<OperationId, String>>,
     /// The calls of workloads' programs that wait for steps.
@@ -203,6 +207,17 @@ impl Services {
 
     pub(crate) fn stuck(&self) -> MutexGuard<'_, BTreeMap<OperationId, String>> {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no job of `operation` is at work.
+    pub(crate) async fn let_go(&self, operation: &OperationId) {
+        loop {
+            let ended = self.jobs_ended.notified();
+            if !self.jobs().contains_key(operation) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     pub(crate) fn jobs(&self) -> MutexGuard<'_, BTreeMap<OperationId, usize>> {
@@ -386,6 +401,7 @@ impl Drop for StepCalls {
             *count -= 1;
             if *count == 0 {
                 jobs.remove(&self.scope.operation);
+                self.services.jobs_ended.notify_waiters();
             }
         }
     }

@@ -62,7 +62,8 @@ impl Admission {
     /// An admission that grants nothing before it is [opened](Self::open).
     ///
     /// For a start that has to [adopt](Self::adopt) what an earlier process has left: who
-    /// asks meanwhile queues, and [`try_acquire`](Self::try_acquire) is refused.
+    /// asks meanwhile queues, also for [capacity](Permit::reacquire) that it had before, and
+    /// [`try_acquire`](Self::try_acquire) is refused.
     pub fn recovering(limits: Limits, clock: impl Clock) -> Self {
         Self { shared: Shared::new(limits, clock, Opening::AfterAdoption) }
     }

@@ -58,7 +58,8 @@ impl Permit {
     ///
     /// The permit returns when nobody who came for it has it any more, so whoever follows
     /// keeps the result safe until it has looked at it. Who comes later than that gets
-    /// [`Coalesced`](crate::AcquireErrorKind::Coalesced) with the same owner.
+    /// [`Coalesced`](crate::AcquireErrorKind::Coalesced) with the same owner. The shares of a
+    /// permit do not exclude each other: if its owner fails, give the share back and ask again.
     pub fn coalesced_into(&self) -> Option<&str> {
         self.shared_with.as_ref()?.joined.coalesced_into.as_deref()
     }
@@ -94,7 +95,8 @@ impl Permit {
     /// Waits for the capacity that was given back and takes all of it together.
     ///
     /// It queues at the place that the request for this permit had, so it comes before
-    /// everybody who arrived later. It is ready at once if nothing was given back.
+    /// everybody who arrived later. It is ready at once if nothing was given back. What is
+    /// given back while it waits is left to the next time.
     ///
     /// # Errors
     ///

@@ -97,7 +97,9 @@ impl Request {
     /// The owner is the name by which the request is shown to others, such as the id of
     /// the operation. It may own several requests, but while it holds a permit it cannot
     /// wait for another one ([`WouldNest`](crate::AcquireErrorKind::WouldNest)), unless
-    /// that one is [lent](Self::lent_by).
+    /// that one is [lent](Self::lent_by). What waits already when another one of its requests
+    /// is granted stays in line: whoever keeps the first until it has the second is back at
+    /// holding and waiting.
     pub fn new(owner: impl Into<String>) -> Self {
         Self {
             owner: owner.into(),

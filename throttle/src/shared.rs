@@ -124,7 +124,15 @@ impl Shared {
         let mut state = self.lock();
         let waker = match state.waiting.get_mut(id) {
             Some(Waiting::Parked(known)) if known.will_wake(waker) => return Poll::Pending,
-            Some(Waiting::Settled(_)) => return state.collect(id, owner),
+            Some(Waiting::Settled(_)) => {
+                let outcome = state.collect(id, owner);
+                if !state.is_quiet() {
+                    let after = state.carry_out();
+                    drop(state);
+                    after.carry_on();
+                }
+                return outcome;
+            }
             _ => {
                 // It is cloned outside of the lock, so what there is has to be read again.
                 drop(state);
@@ -140,8 +148,10 @@ impl Shared {
             Waiting::Settled(outcome) => {
                 let unused = std::mem::replace(waiting, Waiting::Settled(outcome));
                 let outcome = state.collect(id, owner);
+                let after = state.carry_out();
                 drop(state);
                 drop(unused);
+                after.carry_on();
                 outcome
             }
             Waiting::Revoked => {

@@ -78,6 +78,30 @@ fn without_a_reading_the_limits_are_fixed() {
 }
 
 #[test]
+fn only_a_change_of_what_is_configured_gives_back_what_pressure_took() {
+    let admission = admission(Limits::new().node("streams", 4));
+    let pressure = ManualPressure::new();
+    let mut governor = Governor::new(Bearable::new(20, 30), pressure.clone()).limit(
+        &admission,
+        Resource::node(),
+        "streams",
+    );
+    // Before it knows what there is it sets nothing.
+    pressure.set(Some(25));
+    governor.window();
+    let running = admission.try_acquire(streams("running", 4)).unwrap();
+    governor.configure(4, None);
+    governor.window();
+    let capacity = || admission.snapshot().limits[0].capacity;
+    assert_eq!(capacity(), 3);
+    governor.configure(4, None);
+    assert_eq!(capacity(), 3);
+    governor.configure(5, None);
+    assert_eq!(capacity(), 5);
+    drop(running);
+}
+
+#[test]
 fn a_paused_limit_stays_paused() {
     let mut controller = Controller::new(Bearable::new(20, 30));
     controller.configure(0, None);

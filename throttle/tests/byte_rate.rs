@@ -161,6 +161,26 @@ fn turns_are_taken_in_the_order_of_arrival() {
     check_granted(&mut small, 1);
 }
 
+/// Whoever comes later may pass one that does not come forward, but not one whose bytes have
+/// not flowed back yet.
+#[test]
+fn a_large_turn_is_not_passed_by_an_endless_stream_of_smaller_ones() {
+    let (clock, limiter) = limiter(1000, 1000);
+    now(limiter.acquire(1000));
+    let mut large = waiting(limiter.acquire(1000));
+    let mut small = waiting(limiter.acquire(500));
+    for _ in 0..10 {
+        clock.advance(milliseconds(100));
+        if small.is_woken() {
+            assert!(small.poll().is_pending(), "it is not its turn");
+        }
+    }
+    check_granted(&mut large, 1000);
+    clock.advance(milliseconds(500));
+    assert!(small.is_woken());
+    assert_eq!(small.poll(), Poll::Ready(500));
+}
+
 #[test]
 fn one_who_never_takes_its_turn_is_passed() {
     let (clock, limiter) = limiter(1000, 100);

@@ -93,6 +93,71 @@ fn one_that_gives_up_after_the_grant_leaves_it_to_the_others() {
     assert!(is_empty(&admission));
 }
 
+/// The work of whoever has left is no part of what the others do.
+#[track_caller]
+fn check_excludes(admission: &Admission, left: &str, at_work: &str) {
+    assert_eq!(admission.snapshot().holders[0].owner, at_work);
+    let error = admission.try_acquire(log(left)).unwrap_err();
+    let blocked_by = Some(at_work.to_owned());
+    assert_eq!(error.kind(), &AcquireErrorKind::WouldWait { blocked_by });
+}
+
+#[test]
+fn who_gave_up_in_line_is_kept_out_by_the_others() {
+    let World { admission, running, .. } = world();
+    let [a, mut b, c] = three(&admission);
+    drop(a);
+    drop(running);
+    let b = granted(&mut b);
+    assert_eq!(b.root(), "b");
+    drop(c);
+    check_excludes(&admission, "a", "b");
+}
+
+#[test]
+fn who_gave_up_after_the_grant_is_kept_out_before_anybody_came_for_it() {
+    let World { admission, running, .. } = world();
+    let [a, mut b, _c] = three(&admission);
+    drop(running);
+    drop(a);
+    check_excludes(&admission, "a", "b");
+    drop(granted(&mut b));
+}
+
+#[test]
+fn who_followed_and_left_is_kept_out_by_the_one_that_works() {
+    let World { admission, running, .. } = world();
+    let [mut a, mut b, _c] = three(&admission);
+    drop(running);
+    let _b = granted(&mut b);
+    drop(granted(&mut a));
+    check_excludes(&admission, "a", "b");
+}
+
+#[test]
+fn a_permit_is_named_after_one_who_has_it() {
+    let World { admission, running, .. } = world();
+    let [mut a, mut b, mut c] = three(&admission);
+    drop(running);
+    let (a, _b) = (granted(&mut a), granted(&mut b));
+    drop(a);
+    assert_eq!(admission.snapshot().holders[0].owner, "b");
+    // But it was the other one that worked.
+    assert_eq!(granted(&mut c).coalesced_into(), Some("a"));
+}
+
+/// What belongs to the operation of the one that is left does not queue behind it.
+#[test]
+fn parts_of_the_one_that_comes_first_start_when_it_comes() {
+    let World { admission, running, .. } = world();
+    let [_a, mut b, _c] = three(&admission);
+    let mut part = queue(&admission, log("b").coalesce_key("another"));
+    drop(running);
+    still_waits(&mut part);
+    let _b = granted(&mut b);
+    drop(granted(&mut part));
+}
+
 #[test]
 fn each_has_its_own_deadline() {
     let World { clock, admission, running } = world();

@@ -122,7 +122,7 @@ impl Judge {
     }
 
     /// Whoever was passed as often as allowed is pinned while it waits for capacity, unless
-    /// something that it needs is paused.
+    /// something that it needs is paused. Whoever is pinned could start if there were more.
     fn check_pins(&self, world: &World, after: &Snapshot) {
         for waiter in &after.waiters {
             let is_due = waiter.overtakes >= self.overtakes_max && waits_for(waiter).is_some();
@@ -130,6 +130,10 @@ impl Judge {
                 world.asked[&waiter.owner].units.keys().all(|limit| world.capacities[limit] > 0);
             assert!(is_due || !waiter.is_pinned, "{waiter:?}");
             assert!(waiter.is_pinned || !is_due || !is_open, "{waiter:?}");
+            let own = &world.asked[&waiter.owner];
+            let mut holders = after.holders.iter().map(|holder| &world.asked[&holder.owner]);
+            let is_kept_out = holders.any(|held| held.conflicts_with(own));
+            assert!(!waiter.is_pinned || !is_kept_out, "{waiter:?} waits for capacity alone");
         }
     }
 }

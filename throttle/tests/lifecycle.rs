@@ -206,6 +206,45 @@ fn a_wait_for_capacity_that_is_dropped_or_refused_takes_nothing() {
 }
 
 #[test]
+fn what_is_given_back_during_a_wait_for_capacity_is_not_taken_with_it() {
+    let admission = admission(Limits::new().node("streams", 2).node("buffers", 1));
+    let request = streams("op", 2).capacity(Resource::node(), "buffers", 1);
+    let permit = admission.try_acquire(request).unwrap();
+    permit.downgrade(&[Claim::capacity(Resource::node(), "streams", 1)]);
+    let running = admission.try_acquire(streams("running", 1)).unwrap();
+    let mut again = Task::new(permit.reacquire());
+    assert!(again.poll().is_pending());
+    permit.release_capacity();
+    drop(running);
+    assert_eq!(again.poll(), std::task::Poll::Ready(Ok(())));
+    drop(again);
+    assert_eq!(admission.snapshot().holders[0].claims, streams("op", 1).claims());
+    assert_eq!(used(&admission), 1);
+    reacquired(&permit);
+    assert_eq!(used(&admission), 3);
+    drop(permit);
+    assert!(admission.snapshot().limits.is_empty());
+}
+
+#[test]
+fn two_who_wait_for_the_same_capacity_take_it_once() {
+    let admission = admission(Limits::new().node("streams", 2));
+    let permit = admission.try_acquire(streams("op", 1)).unwrap();
+    permit.release_capacity();
+    let running = admission.try_acquire(streams("running", 2)).unwrap();
+    let mut both = [Task::new(permit.reacquire()), Task::new(permit.reacquire())];
+    assert!(both.iter_mut().all(|again| again.poll().is_pending()));
+    drop(running);
+    for again in &mut both {
+        assert_eq!(again.poll(), std::task::Poll::Ready(Ok(())));
+    }
+    assert_eq!(used(&admission), 1);
+    drop(both);
+    drop(permit);
+    assert!(admission.snapshot().limits.is_empty());
+}
+
+#[test]
 fn a_part_uses_the_capacity_of_its_operation_first() {
     let admission = admission(Limits::new().node("streams", 4));
     let request = sql("restore", "restore", "sales").capacity(Resource::node(), "streams", 3);
@@ -290,6 +329,22 @@ fn before_the_opening_requests_queue_and_what_was_adopted_counts() {
     still_waits(&mut early);
     drop(adopted.next());
     drop(granted(&mut early));
+}
+
+/// The places decide who has the capacity, not the order in which it was asked for.
+#[test]
+fn capacity_that_is_wanted_again_before_the_opening_is_granted_then() {
+    let admission = Admission::recovering(Limits::new().node("streams", 1), ManualClock::new());
+    let late = admission.adopt_exclusions(streams("late", 1)).unwrap();
+    let old = streams("old", 1).already_waited(60 * SECOND);
+    let old = admission.adopt_exclusions(old).unwrap();
+    let [mut late, mut old] = [&late, &old].map(|permit| Task::new(permit.reacquire()));
+    assert!(late.poll().is_pending() && old.poll().is_pending());
+    assert_eq!(used(&admission), 0);
+    admission.open();
+    assert!(old.is_woken() && !late.is_woken());
+    assert_eq!(old.poll(), std::task::Poll::Ready(Ok(())));
+    assert!(late.poll().is_pending());
 }
 
 #[test]

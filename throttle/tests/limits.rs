@@ -114,6 +114,26 @@ fn an_unrelated_wait_for_a_database_pins_nothing() {
     still_waits(&mut log);
 }
 
+/// Somebody more urgent takes the database first. What was set aside meanwhile is free again.
+#[test]
+fn who_has_to_wait_for_a_database_after_all_pins_nothing() {
+    let admission = admission(Limits::new().node("streams", 2).overtakes_max(0));
+    let running = admission.try_acquire(streams("running", 1)).unwrap();
+    let large = sql("large", "data", "a").capacity(Resource::node(), "streams", 2);
+    let mut large = queue(&admission, large);
+    let mut small = queue(&admission, streams("small", 1));
+    let restore = sql("restore", "restore", "a").priority(Priority::Urgent);
+    let restore = admission.try_acquire(restore).unwrap();
+    drop(granted(&mut small));
+    assert!(!admission.snapshot().waiters[0].is_pinned);
+
+    drop(restore);
+    assert!(admission.snapshot().waiters[0].is_pinned);
+    queue(&admission, streams("late", 1));
+    drop(running);
+    drop(granted(&mut large));
+}
+
 #[test]
 fn shrinking_admits_nobody_until_the_excess_was_given_back() {
     let admission = admission(Limits::new().node("streams", 20));

@@ -47,6 +47,25 @@ fn a_snapshot_says_in_words_why_everybody_waits() {
 }
 
 #[test]
+fn each_has_its_position_among_those_who_wait_for_the_same() {
+    let admission = admission(Limits::new().node("streams", 1).node("lane", 1));
+    let ask = |owner: usize, limit: &str| {
+        Request::new(owner.to_string()).capacity(Resource::node(), limit, 1)
+    };
+    let limit = |number: usize| if number.is_multiple_of(3) { "lane" } else { "streams" };
+    let _running = ["streams", "lane"].map(|limit| admission.try_acquire(ask(0, limit)).unwrap());
+    let _waiting: Vec<_> =
+        (1..=9_000).map(|number| queue(&admission, ask(number, limit(number)))).collect();
+    let positions: Vec<_> =
+        admission.snapshot().waiters.iter().map(|waiter| waiter.position).collect();
+    let expected = (1..=9_000).map(|number| match limit(number) {
+        "lane" => number / 3,
+        _ => number - number / 3,
+    });
+    assert_eq!(positions, expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn what_becomes_of_requests_is_counted() {
     let clock = ManualClock::new();
     let admission = on_clock(Limits::new().node("streams", 2), &clock);

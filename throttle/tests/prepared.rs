@@ -65,12 +65,15 @@ fn what_one_turn_gave_back_early_is_there_in_the_next() {
     let prepared = admission
         .prepare(sql("op", "data", "sales").capacity(Resource::node(), "streams", 2))
         .unwrap();
-    let permit = prepared.try_acquire().unwrap();
-    permit.downgrade(&prepared.request().claims()[1..]);
-    assert_eq!(admission.used(&Resource::node(), "streams"), 0);
-    drop(permit);
-    let _permit = prepared.try_acquire().unwrap();
-    assert_eq!(admission.used(&Resource::node(), "streams"), 2);
+    let claims = prepared.request().claims();
+    for returned in claims {
+        let permit = prepared.try_acquire().unwrap();
+        permit.downgrade(std::slice::from_ref(returned));
+        assert_eq!(admission.snapshot().holders[0].claims.len(), 1);
+        drop(permit);
+        let _permit = prepared.try_acquire().unwrap();
+        assert_eq!(admission.snapshot().holders[0].claims, claims);
+    }
 }
 
 #[test]
@@ -154,9 +157,9 @@ fn equal_requests_are_one_also_if_they_were_prepared() {
     });
     drop(running);
     let [mut one, mut other] = waiting;
-    let follower = granted(&mut other);
+    let first = granted(&mut other);
     drop(one.poll());
-    assert_eq!((follower.owner(), follower.root()), ("other", "one"));
+    assert_eq!((first.owner(), first.root()), ("other", "other"));
 }
 
 /// What may happen to both of two admissions.

@@ -83,9 +83,13 @@ impl Drive {
         let environment = Arc::clone(&self.inner.environment);
         let command = {
             let timer = sleep(&*environment, self.snapshot.carried.deadline);
-            pin_mut!(timer);
-            match select(machine.ready(&run), select(self.inbox.next(), timer)).await {
-                Either::Left(((), _)) => return Ok(true),
+            let ready = AssertUnwindSafe(async { machine.ready(&run).await }).catch_unwind();
+            pin_mut!(ready, timer);
+            match select(ready, select(self.inbox.next(), timer)).await {
+                Either::Left((Ok(()), _)) => return Ok(true),
+                Either::Left((Err(payload), _)) => {
+                    return Err(Halt::Quarantined(panicked(payload).to_string()));
+                }
                 Either::Right((Either::Left((command, _)), _)) => command,
                 Either::Right((Either::Right(((), _)), _)) => return Ok(false),
             }

@@ -68,6 +68,11 @@ impl Cue {
             StepKind::Exhausted(fault) => Next::Exhausted(Box::new(fault)),
             _ => Next::Interrupted,
         };
+        self.wait_longer(now);
+    }
+
+    /// Nothing is asked before a wait that grows.
+    pub(super) fn wait_longer(&mut self, now: Timestamp) {
         let factor = 2u32.saturating_pow(self.interruptions);
         let wait = INTERRUPTED_WAIT.saturating_mul(factor).min(INTERRUPTED_WAIT_MAX);
         self.interruptions = self.interruptions.saturating_add(1);

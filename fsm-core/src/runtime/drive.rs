@@ -68,6 +68,7 @@ impl Drive {
     pub(super) async fn until_end(&mut self) -> Result<End, Halt> {
         self.inner.table().quarantined.remove(&self.snapshot.run);
         self.look_at_wait();
+        self.meet_parent().await?;
         self.meet_children().await?;
         loop {
             if let Some(end) = self.snapshot.end() {

@@ -54,7 +54,8 @@ pub enum RunEvent {
     /// It cannot be run here: its machine is missing, or its state cannot be read. It stays in
     /// the journal and is tried again at the next start.
     Quarantined(String),
-    /// The journal refused a record, so the run stands still in this process.
+    /// The journal refused a record, or could not be read, and why. A run whose journal was full or
+    /// busy tries again by itself; any other stands still in this process.
     Stalled(String),
     /// It ended.
     Ended(End),

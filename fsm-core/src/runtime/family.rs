@@ -5,14 +5,16 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use super::{
-    RuntimeError,
+    RuntimeError, RuntimeErrorKind,
     command::Command,
     drive::{Drive, Halt},
     inner::Inner,
-    open::Opening,
+    open::{Opening, with_sources},
     table::LaneId,
 };
-use crate::{Body, Carried, Child, Fault, JournalErrorKind, Record, RunId, RunSnapshot, Spawn};
+use crate::{
+    Body, Carried, Child, Fault, JournalError, JournalErrorKind, Record, RunId, RunSnapshot, Spawn,
+};
 
 /// Whom a run leaves behind when it ends.
 #[derive(Default)]
@@ -52,6 +54,16 @@ impl Inner {
         !self.is_here(run) && !self.is_quarantined(run)
     }
 
+    /// Whether `run`, which is or was the parent of another one, has ended. One that is forgotten
+    /// has: no other is. One that cannot be read is quarantined, and its children go on.
+    pub(super) async fn has_ended(&self, run: &RunId) -> Result<bool, JournalError> {
+        match self.journal.load(run).await {
+            Ok(run) => Ok(run.is_none_or(|run| run.end().is_some())),
+            Err(error) if error.kind() == JournalErrorKind::Damaged => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// `run` has ended: its children are asked to stop, and its parent looks after it.
     pub(super) fn tell_family(self: &Arc<Self>, run: &RunId, family: Family) {
         for child in family.children {
@@ -67,7 +79,11 @@ impl Inner {
 
 /// What a child hears of the end of `parent`.
 pub(super) fn parent_ended(parent: &RunId, done: super::command::Done) -> Command {
-    Command::ParentCancels { reason: format!("its parent {parent} has ended"), done }
+    Command::ParentCancels { reason: reason_of_end(parent), done }
+}
+
+fn reason_of_end(parent: &RunId) -> String {
+    format!("its parent {parent} has ended")
 }
 
 impl Drive {
@@ -142,9 +158,23 @@ impl Drive {
         Ok(())
     }
 
-    /// Asks each child to stop, durably.
+    /// A run that waited for its journal may have heard of the end of its parent when that could
+    /// not be recorded.
+    pub(super) async fn meet_parent(&mut self) -> Result<(), Halt> {
+        let Carried { parent, asked, .. } = &*self.snapshot.carried;
+        let unheard = self.cue.stalled && asked.is_none() && !self.has_ended();
+        let Some(parent) = parent.clone().filter(|_| unheard) else { return Ok(()) };
+        let is_here = self.inner.is_here(&parent);
+        if !is_here && self.inner.has_ended(&parent).await.map_err(RuntimeError::from)? {
+            self.cancel(reason_of_end(&parent)).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks each child to stop, durably. Nobody asks again once the request to this run is settled,
+    /// so it is not settled before.
     pub(super) async fn cancel_children(&mut self) -> Result<(), Halt> {
-        if std::mem::replace(&mut self.cue.cascaded, true) {
+        if self.cue.cascaded {
             return Ok(());
         }
         for child in open(&self.snapshot) {
@@ -153,11 +183,20 @@ impl Drive {
                 .inner
                 .ask(&child, Opening::Known, |done| Command::ParentCancels { reason, done })
                 .await;
-            if let Err(error) = asked {
+            match asked {
+                Ok(_) => {}
+                Err(error) if error.kind() == RuntimeErrorKind::Stopped => {
+                    return Err(Halt::Stopped);
+                }
+                Err(error) if error.is_retryable() => return Err(Halt::Journal(error)),
                 // A child that cannot be continued here does nothing that has to stop.
-                tracing::warn!(%child, %error, "a child could not be asked to stop");
+                Err(error) => {
+                    let why = with_sources(&error);
+                    tracing::warn!(%child, why, "a child could not be asked to stop");
+                }
             }
         }
+        self.cue.cascaded = true;
         Ok(())
     }
 }

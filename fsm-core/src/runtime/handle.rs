@@ -48,7 +48,8 @@ impl RunHandle {
     /// # Errors
     ///
     /// [`RuntimeErrorKind::Stopped`] if the runtime was stopped first; the reason if the run was
-    /// quarantined or its journal failed. The run continues in the next process.
+    /// quarantined or its journal failed. The run continues in the next process, or, if its journal
+    /// was full or busy, in this one: [`attach`](crate::Runtime::attach) to it again.
     ///
     /// # Cancel safety
     ///

@@ -82,7 +82,8 @@ async fn load(inner: &Arc<Inner>, run: &RunId) -> Result<Option<RunSnapshot>, Ha
     })
 }
 
-fn with_sources(error: &dyn std::error::Error) -> String {
+/// `error` and its causes, as one text.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| error.source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
@@ -183,7 +184,11 @@ impl Claimed {
     /// The run has ended: whoever asked meanwhile hears of it.
     pub(super) fn ended(mut self, end: &End) {
         let Some(wakened) = self.wakened.take() else { return };
-        let waiters = self.inner.table().remove(&wakened.run);
+        let waiters = {
+            let mut table = self.inner.table();
+            table.quarantined.remove(&wakened.run);
+            table.remove(&wakened.run)
+        };
         for waiter in waiters {
             let _ = waiter.send(Ok(end.clone()));
         }

@@ -61,7 +61,7 @@ impl Inner {
                 break;
             }
         }
-        self.reunite(relatives).await;
+        self.reunite(relatives).await?;
         self.is_running()?;
         Ok(recovered)
     }
@@ -81,6 +81,10 @@ impl Inner {
         gone: u64,
         relatives: &mut Relatives,
     ) -> Result<(), String> {
+        // Also of a run that is here: whoever put it there may not have come to its relatives.
+        if let Ok(snapshot) = &snapshot {
+            relatives.add(snapshot);
+        }
         let stalled = match self.table().runs.get(run) {
             Some(Slot::Parked { cue, .. }) => cue.as_ref().is_some_and(|cue| cue.stalled),
             _ => false,
@@ -95,7 +99,6 @@ impl Inner {
         let Opened::Here(registered, snapshot) = adopt(self, snapshot?).await? else {
             return Ok(());
         };
-        relatives.add(&snapshot);
         let cue = Cue::interrupted();
         let state = registered.machine.graph().state(&snapshot.state);
         let now = self.environment.now();
@@ -129,7 +132,7 @@ impl Inner {
 
     /// Parents hear of children that have ended unseen; children whose parents have ended are
     /// asked to stop.
-    async fn reunite(self: &Arc<Self>, relatives: Relatives) {
+    async fn reunite(self: &Arc<Self>, relatives: Relatives) -> Result<(), RuntimeError> {
         for (parent, children) in relatives.parents {
             if children.iter().any(|child| self.is_away(child)) {
                 self.tell_if_here(&parent, Command::ChildEnded);
@@ -139,16 +142,12 @@ impl Inner {
             if self.is_here(&parent) {
                 continue;
             }
-            let ended = match self.journal.load(&parent).await {
-                Ok(parent) => parent.is_some_and(|parent| parent.end().is_some()),
-                // The parent is quarantined, and its children go on.
-                Err(_) => false,
-            };
-            if ended {
+            if self.has_ended(&parent).await? {
                 let (done, _) = oneshot::channel();
                 self.tell_if_here(&child, parent_ended(&parent, done));
             }
         }
+        Ok(())
     }
 }
 

@@ -84,7 +84,7 @@ impl Drive {
         matches!(self.snapshot.status, Status::Ended(..))
     }
 
-    async fn cancel(&mut self, reason: String) -> Result<(), Halt> {
+    pub(super) async fn cancel(&mut self, reason: String) -> Result<(), Halt> {
         self.write(vec![Body::Cancel { reason: reason.clone() }]).await?;
         // Its edge is another call than the one that was interrupted.
         self.cue.pause = None;

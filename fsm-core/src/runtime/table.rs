@@ -60,6 +60,8 @@ pub(super) struct Table {
 pub(super) struct Wakened {
     pub(super) run: RunId,
     pub(super) cue: Cue,
+    /// Its lane, if it was here before.
+    pub(super) lane: Option<LaneId>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) inbox: mpsc::UnboundedReceiver<Command>,
 }
@@ -79,19 +81,20 @@ impl Table {
     pub(super) fn work(&mut self, run: &RunId, otherwise: Cue) -> Wakened {
         let (commands, inbox) = mpsc::unbounded();
         let before = self.runs.insert(run.clone(), Slot::Working(commands.clone()));
-        let cue = match before {
-            Some(Slot::Parked { timer, cue, .. }) => {
+        let (cue, lane) = match before {
+            Some(Slot::Parked { timer, lane, cue }) => {
                 timer.and_then(|timer| self.timers.remove(&timer));
-                cue.map_or_else(Cue::default, |cue| *cue)
+                (cue.map_or_else(Cue::default, |cue| *cue), Some(lane))
             }
             Some(Slot::Queued { ticket, lane, cue }) => {
                 self.lanes[lane as usize].queue.remove(&ticket);
                 // Should it only serve a command, it comes back to its place.
-                Cue { ticket: Some(ticket), ..cue.map_or_else(Cue::default, |cue| *cue) }
+                let cue = cue.map_or_else(Cue::default, |cue| *cue);
+                (Cue { ticket: Some(ticket), ..cue }, Some(lane))
             }
-            Some(Slot::Working(_)) | None => otherwise,
+            Some(Slot::Working(_)) | None => (otherwise, None),
         };
-        Wakened { run: run.clone(), cue, commands, inbox }
+        Wakened { run: run.clone(), cue, lane, commands, inbox }
     }
 
     /// `run` waits. Answers whether its time comes before all others'.

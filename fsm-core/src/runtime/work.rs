@@ -7,15 +7,16 @@ use futures::channel::{mpsc, oneshot};
 use super::{
     RuntimeError, RuntimeErrorKind,
     command::Command,
+    cue::Cue,
     deadline::Deadline,
     drive::{Drive, Halt},
     due::Later,
     family::Family,
     handle::Ended,
     inner::Inner,
-    open::{Opened, Opening, abandoned, open},
+    open::{Opened, Opening, abandoned, open, with_sources},
     permit::Permit,
-    table::Wakened,
+    table::{LaneId, Wakened},
 };
 use crate::{Body, Data, End, Ending, Record, RunEvent, RunId, StepKind};
 
@@ -42,13 +43,19 @@ impl Place {
     }
 
     /// The journal could not take a record now: the run waits, and tries again from what the
-    /// journal says. Whoever waits for it, or has asked something of it, hears why.
+    /// journal says.
     fn stall(&mut self, mut drive: Drive, error: RuntimeError) -> Left {
+        let mut cue = std::mem::take(&mut drive.cue);
+        cue.was_interrupted(StepKind::Run, self.inner.environment.now());
+        self.stall_in(drive.registered.lane, cue, error)
+    }
+
+    /// The run waits in `lane` for its journal. Whoever waits for it, or has asked something of it,
+    /// hears why.
+    fn stall_in(&mut self, lane: LaneId, mut cue: Cue, error: RuntimeError) -> Left {
         let inner = Arc::clone(&self.inner);
         let end = Err(inner.halted(&self.run, Halt::Journal(error)));
-        let (now, lane) = (inner.environment.now(), drive.registered.lane);
-        let mut cue = std::mem::take(&mut drive.cue);
-        cue.was_interrupted(StepKind::Run, now);
+        let now = inner.environment.now();
         cue.stalled = true;
         let later = Later { at: cue.pause.map(Deadline::at), retries: true, untouched: false };
         let mut table = inner.table();
@@ -60,9 +67,7 @@ impl Place {
         let waiters = table.waiters.remove(&self.run).unwrap_or_default();
         let first = table.park(&self.run, lane, later, cue);
         drop(table);
-        if first {
-            inner.timers_changed();
-        }
+        inner.put_aside(now, first);
         Left { end, family: None, waiters }
     }
 
@@ -126,7 +131,7 @@ async fn attend(
     opening: Opening,
     permit: Option<Permit>,
 ) -> Option<Left> {
-    let Wakened { mut cue, commands, mut inbox, .. } = wakened;
+    let Wakened { mut cue, lane, commands, mut inbox, .. } = wakened;
     let inner = Arc::clone(&place.inner);
     match open(&inner, &place.run, &mut cue, opening).await {
         Ok(Opened::Here(registered, snapshot)) => {
@@ -143,6 +148,10 @@ async fn attend(
                 }
             };
             Some(Left { end: Ok(end), family: Some(family), waiters })
+        }
+        Err(Halt::Journal(error)) if error.is_retryable() && lane.is_some() => {
+            cue.wait_longer(inner.environment.now());
+            lane.map(|lane| place.stall_in(lane, cue, error))
         }
         Err(halt) => {
             drop(permit);
@@ -276,8 +285,9 @@ impl Inner {
             }
             Halt::Unknown => RuntimeError::new(RuntimeErrorKind::UnknownRun, run.as_str()),
             Halt::Journal(error) => {
-                tracing::error!(%run, %error, "the run stands still");
-                self.tell(run, RunEvent::Stalled(error.to_string()));
+                let why = with_sources(&error);
+                tracing::error!(%run, why, "the run stands still");
+                self.tell(run, RunEvent::Stalled(why));
                 error
             }
             Halt::Quarantined(why) => self.quarantine(run, why),

@@ -131,8 +131,6 @@ impl RunTrace {
 }
 
 impl Trace {
-    /// Says in what this differs from what was `undisturbed`. Attempts count unless faults were
-    /// caused.
     /// Whether attempts were left for a step that was made to fail: no more was given up than
     /// undisturbed, and no run ended with the fault that the trial made.
     pub(super) fn is_mended(&self, undisturbed: &Trace) -> bool {
@@ -142,6 +140,8 @@ impl Trace {
         self.given_up <= undisturbed.given_up && !self.runs.values().any(made)
     }
 
+    /// Says in what this differs from what was `undisturbed`. Attempts count unless faults were
+    /// caused.
     pub(super) fn compare(
         &self,
         undisturbed: &Trace,

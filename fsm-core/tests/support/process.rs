@@ -9,7 +9,7 @@ use fsm_core::{
     Body, Data, End, Hosted, Machine, Observer, Record, RunEvent, RunHandle, RunId, RunSnapshot,
     Runtime, RuntimeError, testing::ManualEnvironment,
 };
-use futures::future::{Either, select};
+use futures::FutureExt;
 
 use super::{id, medium::Medium, world::World};
 
@@ -107,21 +107,27 @@ impl Process {
 
     /// The run's end, without any time passing.
     pub(crate) fn end(&self, handle: &RunHandle) -> End {
-        self.block_on(handle.end()).unwrap()
+        let (mut end, mut ended) = (Box::pin(handle.end()), None);
+        self.until(|| {
+            ended = (&mut end).now_or_never();
+            ended.is_some()
+        });
+        ended.unwrap().unwrap()
     }
 
     /// The run's end; whenever everybody sleeps, time moves on to the first who wakes.
     pub(crate) fn end_in_time(&self, handle: &RunHandle) -> End {
-        self.block_on(async {
-            let mut end = Box::pin(handle.end());
-            loop {
-                match select(end, Box::pin(breathe())).await {
-                    Either::Left((end, _)) => return end.unwrap(),
-                    Either::Right(((), unfinished)) => end = unfinished,
-                }
+        let (mut end, mut ended) = (Box::pin(handle.end()), None);
+        self.until(|| {
+            ended = (&mut end).now_or_never();
+            // Whoever is about to sleep goes to sleep first.
+            if ended.is_none() {
+                self.block_on(breathe());
                 self.environment.advance_to_next();
             }
-        })
+            ended.is_some()
+        });
+        ended.unwrap().unwrap()
     }
 
     pub(crate) fn inspect(&self, run: &str) -> RunSnapshot {

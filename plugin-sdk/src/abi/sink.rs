@@ -111,7 +111,8 @@ fn from_status(status: u8) -> Result<(), SinkError> {
 ///
 /// The caller calls from one thread at a time, sends foreign bytes only after
 /// [`poll_ready`](Self::poll_ready), and nothing after [`finish`](Self::finish). A panic here is
-/// contained and closes the call that it happened in.
+/// contained, and closes the sink: what it was sent may be lost, so there is no receipt from then
+/// on.
 pub trait HostSink: Send + 'static {
     /// Lends a buffer of at least `min_len` bytes once one is free.
     ///
@@ -154,7 +155,7 @@ impl SinkHandle {
     #[must_use]
     pub fn serve<S: HostSink>(sink: S) -> Self {
         Self::from_abi(AbiSink {
-            data: Box::into_raw(Box::new(sink)).cast(),
+            data: Box::into_raw(Box::new(Served { sink, panicked: None })).cast(),
             poll_buffer: poll_buffer::<S>,
             poll_ready: poll_ready::<S>,
             send: send::<S>,
@@ -291,20 +292,38 @@ fn closed_by(panic: &AbiBytes) -> SinkError {
     SinkError::Closed
 }
 
-// In the functions below, `data` is the box of `serve`, not yet dropped, and the caller makes one
-// call at a time.
+/// A sink that is served, and the panic after which it is not any more.
+struct Served<S> {
+    sink: S,
+    panicked: Option<String>,
+}
+
+impl<S: HostSink> Served<S> {
+    /// Does `work`, unless the sink has panicked before.
+    fn serve<T>(&mut self, work: impl FnOnce(&mut S) -> T) -> Result<T, String> {
+        if let Some(text) = &self.panicked {
+            return Err(text.clone());
+        }
+        contain(|| work(&mut self.sink)).inspect_err(|text| self.panicked = Some(text.clone()))
+    }
+}
+
+// In the functions below, `data` is the box of `SinkHandle::serve`, not yet dropped, and the caller
+// makes one call at a time.
 
 unsafe extern "C" fn poll_buffer<S: HostSink>(
     data: *mut (),
     min_len: u64,
     waker: *const AbiWaker,
 ) -> AbiPoll<AbiLend> {
-    let polled = contain(|| {
+    // SAFETY: see above.
+    let served = unsafe { &mut *data.cast::<Served<S>>() };
+    let polled = served.serve(|sink| {
         let Ok(min_len) = usize::try_from(min_len) else {
             return Poll::Ready(Err(SinkError::TooLarge));
         };
-        // SAFETY: see above; the caller's waker is valid for this call.
-        unsafe { with_waker(waker, |cx| (*data.cast::<S>()).poll_buffer(min_len, cx)) }
+        // SAFETY: the caller's waker is valid for this call.
+        unsafe { with_waker(waker, |cx| sink.poll_buffer(min_len, cx)) }
     });
     match polled {
         Ok(Poll::Pending) => AbiPoll::Pending,
@@ -319,8 +338,10 @@ unsafe extern "C" fn poll_buffer<S: HostSink>(
 }
 
 unsafe extern "C" fn poll_ready<S: HostSink>(data: *mut (), waker: *const AbiWaker) -> AbiPoll<u8> {
-    // SAFETY: see above; the caller's waker is valid for this call.
-    match contain(|| unsafe { with_waker(waker, |cx| (*data.cast::<S>()).poll_ready(cx)) }) {
+    // SAFETY: see above.
+    let served = unsafe { &mut *data.cast::<Served<S>>() };
+    // SAFETY: the caller's waker is valid for this call.
+    match served.serve(|sink| unsafe { with_waker(waker, |cx| sink.poll_ready(cx)) }) {
         Ok(Poll::Pending) => AbiPoll::Pending,
         Ok(Poll::Ready(done)) => AbiPoll::Ready(status(done)),
         Err(text) => AbiPoll::Panicked(text.into()),
@@ -329,7 +350,8 @@ unsafe extern "C" fn poll_ready<S: HostSink>(data: *mut (), waker: *const AbiWak
 
 unsafe extern "C" fn send<S: HostSink>(data: *mut (), chunk: AbiBytes) -> u8 {
     // SAFETY: see above.
-    let done = contain(|| unsafe { (*data.cast::<S>()).send(chunk.into_bytes()) });
+    let served = unsafe { &mut *data.cast::<Served<S>>() };
+    let done = served.serve(|sink| sink.send(chunk.into_bytes()));
     status(done.unwrap_or_else(|panic| {
         contain_quietly("sending", || tracing::error!(panic, "a sink panicked"));
         Err(SinkError::Closed)
@@ -338,7 +360,8 @@ unsafe extern "C" fn send<S: HostSink>(data: *mut (), chunk: AbiBytes) -> u8 {
 
 unsafe extern "C" fn finish<S: HostSink>(data: *mut ()) -> AbiTask {
     // SAFETY: see above.
-    match contain(|| unsafe { (*data.cast::<S>()).finish() }) {
+    let served = unsafe { &mut *data.cast::<Served<S>>() };
+    match served.serve(S::finish) {
         Ok(finishing) => {
             AbiTask::new(Box::pin(async { answer(finishing.await) }), Cancellation::new())
         }
@@ -349,7 +372,7 @@ unsafe extern "C" fn finish<S: HostSink>(data: *mut ()) -> AbiTask {
 unsafe extern "C" fn release<S>(data: *mut ()) {
     contain_quietly("dropping a sink", || {
         // SAFETY: `data` is the box of `serve`; this is the one call of `drop`.
-        drop(unsafe { Box::from_raw(data.cast::<S>()) });
+        drop(unsafe { Box::from_raw(data.cast::<Served<S>>()) });
     });
 }
 

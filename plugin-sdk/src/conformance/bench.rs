@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fsm_core::{Ending, Fault, Graph};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,12 +22,13 @@ use super::{
     play::{Disturbance, Meanwhile, Play, Played, Script, faults},
     report::{Check, Grade, Group, Report, Verdict},
     streams::Shape,
-    subject::Subject,
+    subject::{Mode, Subject},
     watch_log::LogWatch,
 };
 use crate::{
     Decision, ItemId, Manifest, Operation, OperationId, Overwrite, PluginManifest, PointId,
     PointKind, RestoreRequest, RunPlan, Wanted,
+    abi::TaskFault,
     host::{InitError, Library, NoCalls, PluginInstance},
     message::{self, Request},
 };
@@ -120,6 +122,8 @@ pub(super) struct Bench {
     baseline: RefCell<Option<Result<Rc<Baseline>, String>>>,
     checks: Vec<Check>,
     group: Group,
+    /// What each process of an isolated plugin begins with, and the configuration that it has.
+    started: RefCell<Option<(Bytes, PluginInstance)>>,
     /// What the plugin must never do, and did.
     panics: RefCell<Vec<String>>,
     /// Everything that a host would write down: faults, records, notes.
@@ -143,6 +147,7 @@ impl Bench {
             baseline: RefCell::default(),
             checks: Vec::new(),
             group: Group::Load,
+            started: RefCell::default(),
             panics: RefCell::default(),
             written: RefCell::default(),
         }
@@ -191,6 +196,11 @@ impl Bench {
         self.plugin.as_ref().ok_or_else(|| "there is no plugin".to_owned())
     }
 
+    /// Lets the process go that an isolated plugin has without a request.
+    pub(super) fn rest(&self) {
+        self.started.borrow_mut().take();
+    }
+
     pub(super) fn panics(&self) -> Vec<String> {
         self.panics.borrow().clone()
     }
@@ -224,7 +234,22 @@ impl Bench {
             }
         }
         let config = message::encode(&config).map_err(|fault| fault.to_string())?;
-        plugin.library.init(config).map_err(|error| match &error {
+        if self.subject.mode() != Mode::Isolated {
+            return self.init(&plugin.library, config);
+        }
+        let mut started = self.started.borrow_mut();
+        let instance = match started.take() {
+            Some((known, instance)) if known == config => instance,
+            _ => self.init(&plugin.library, config.clone())?,
+        };
+        // Its process begins with its first request.
+        let apart = instance.apart();
+        *started = Some((config, instance));
+        Ok(apart)
+    }
+
+    fn init(&self, library: &Library, config: Bytes) -> Result<PluginInstance, String> {
+        library.init(config).map_err(|error| match &error {
             InitError::Refused(document) => {
                 let fault = message::decode_fault(document);
                 self.write_down(format!("{fault:?}"));
@@ -248,8 +273,8 @@ impl Bench {
             || Fault::permanent("conformance.silent", format!("silent for {:?}", self.patience));
         let answer = within(self.patience, task).ok_or_else(silent)?;
         let reply = answer.map_err(|fault| {
-            if let crate::abi::TaskFault::Panicked(text) = &fault {
-                self.panics.borrow_mut().push(text.clone());
+            if let TaskFault::Panicked(_) | TaskFault::Crashed(_) = &fault {
+                self.panics.borrow_mut().push(fault.to_string());
             }
             Fault::from(fault)
         })?;

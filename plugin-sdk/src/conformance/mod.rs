@@ -21,9 +21,12 @@
 //! of it was broken. What could not be tried is in it, with the reason. Checks are of two
 //! [grades](Grade): what must hold, and what should.
 //!
-//! **What it cannot see.** A step that never awaits cannot be killed in the same process; it is
-//! waited for. How the plugin's own system behaves when power is lost is not tried. The same checks
-//! run whether the plugin is [linked](Subject::linked) or [loaded](Subject::library).
+//! **Where the plugin runs.** The same checks run whether the plugin is [linked](Subject::linked),
+//! [loaded](Subject::library) or [isolated](Subject::isolated). Isolated, each process of a play is
+//! a process, and one that dies is killed: nothing of the plugin's is dropped or tidied up.
+//!
+//! **What it cannot see.** A step that never awaits cannot be killed in the kit's own process; it
+//! is waited for. How the plugin's own system behaves when power is lost is not tried.
 
 mod archive;
 mod bench;

@@ -269,6 +269,9 @@ impl<'s> Play<'s> {
         let fin = self.drive(&runtime, &floor, &fate, &plugin);
         self.writes.push(fate.writes.load(SeqCst));
         // The process ends here. What it left in the plugin has to end, too.
+        if matches!(fin, Fin::Died) {
+            plugin.kill();
+        }
         drop(runtime);
         self.environment.drop_tasks();
         let states = floor.states_at_work();
@@ -313,6 +316,7 @@ impl<'s> Play<'s> {
                 match errand {
                     Errand::Cancel => {
                         self.cancel(runtime);
+                        plugin.await_asked(self.script.grace);
                         asked_to_stop = Some(Instant::now());
                     }
                     Errand::Meet => {

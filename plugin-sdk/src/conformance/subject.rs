@@ -4,11 +4,12 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use crate::{
     Bundle, Workload, Workloads,
-    host::{Library, LoadError, Trust},
+    host::{Image, Library, LoadError, Process, Trust},
 };
 
 /// A plugin to be checked: linked into this program, or a library.
@@ -17,6 +18,7 @@ pub struct Subject(Source);
 enum Source {
     Linked { name: &'static str, link: fn() -> Library },
     InProcess { path: PathBuf },
+    Isolated { path: PathBuf, process: Process },
 }
 
 /// How a plugin is run.
@@ -27,6 +29,8 @@ pub enum Mode {
     Linked,
     /// A library, loaded into this process.
     InProcess,
+    /// A library in processes of its own.
+    Isolated,
 }
 
 impl Mode {
@@ -36,6 +40,7 @@ impl Mode {
         match self {
             Mode::Linked => "linked",
             Mode::InProcess => "in-process",
+            Mode::Isolated => "isolated",
         }
     }
 }
@@ -47,6 +52,7 @@ impl FromStr for Mode {
         match text {
             "linked" => Ok(Mode::Linked),
             "in-process" => Ok(Mode::InProcess),
+            "isolated" => Ok(Mode::Isolated),
             other => Err(format!("`{other}` is no mode")),
         }
     }
@@ -79,12 +85,23 @@ impl Subject {
         Subject(Source::InProcess { path: path.into() })
     }
 
+    /// A library, of which each instance has a process of its own: one that the kit can kill.
+    ///
+    /// `process` says which program becomes that process, and what it may use. How long a step
+    /// may go on after it was asked to stop is the kit's own affair
+    /// ([`Kit::grace`](super::Kit::grace)).
+    #[must_use]
+    pub fn isolated(path: impl Into<PathBuf>, process: Process) -> Self {
+        Subject(Source::Isolated { path: path.into(), process })
+    }
+
     /// How it is run.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match &self.0 {
             Source::Linked { .. } => Mode::Linked,
             Source::InProcess { .. } => Mode::InProcess,
+            Source::Isolated { .. } => Mode::Isolated,
         }
     }
 
@@ -92,28 +109,44 @@ impl Subject {
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.0 {
             Source::Linked { .. } => None,
-            Source::InProcess { path } => Some(path),
+            Source::InProcess { path } | Source::Isolated { path, .. } => Some(path),
         }
     }
 
-    pub(super) fn load(&self) -> Result<Library, LoadError> {
+    /// The plugin, whose steps may go on for `grace` after they were asked to stop.
+    pub(super) fn load(&self, grace: Duration) -> Result<Library, LoadError> {
         match &self.0 {
             Source::Linked { link, .. } => Ok(link()),
-            Source::InProcess { path } => Library::load(path, &trust()),
+            Source::InProcess { path } | Source::Isolated { path, .. } => {
+                self.load_copy(path, grace)
+            }
         }
     }
-}
 
-/// Whoever calls the kit wants the library to run.
-pub(super) fn trust() -> Trust {
-    Trust::development("named to the conformance kit")
+    /// The library at `path`, which has the same bytes, in the same way.
+    pub(super) fn load_copy(&self, path: &Path, grace: Duration) -> Result<Library, LoadError> {
+        // Whoever calls the kit wants the library to run.
+        let trust = Trust::development("named to the conformance kit");
+        match &self.0 {
+            Source::Linked { link, .. } => Ok(link()),
+            Source::InProcess { .. } => Library::load(path, &trust),
+            Source::Isolated { process, .. } => {
+                // The host's own limits are not to end what the kit is about to find.
+                let longer = grace.saturating_mul(3);
+                let process = process.clone().cancel_grace(longer).abandon_grace(longer);
+                Library::isolated(Image::open(path, &trust)?, process)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Source::Linked { name, .. } => f.write_str(name),
-            Source::InProcess { path } => write!(f, "{}", path.display()),
+            Source::InProcess { path } | Source::Isolated { path, .. } => {
+                write!(f, "{}", path.display())
+            }
         }
     }
 }

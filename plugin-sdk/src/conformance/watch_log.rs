@@ -27,6 +27,7 @@ struct Heard {
     lines: AtomicU64,
     found: Mutex<Vec<String>>,
     panics: Mutex<Vec<String>>,
+    printed: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
 
@@ -55,6 +56,11 @@ impl LogWatch {
         self.heard.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What an isolated plugin printed to its standard output.
+    pub(super) fn printed(&self) -> Vec<String> {
+        self.heard.printed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The records that say that a panic was contained.
     pub(super) fn panics(&self) -> Vec<String> {
         self.heard.panics.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -77,6 +83,9 @@ impl Heard {
         }
         if line.contains("a panic was contained") {
             self.panics.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+        }
+        if line.starts_with("plugin ") && line.contains(" stream=\"stdout\"") {
+            self.printed.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
         }
     }
 }

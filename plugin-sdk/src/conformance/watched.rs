@@ -34,7 +34,7 @@ impl Watched {
         self.floor.step_begins(&call.run, if is_step { &call.state } else { "" });
         let outcome = self.machine.step(call, port).await;
         if let Verdict::Fault(fault) = &outcome.verdict
-            && fault.code() == "plugin.panicked"
+            && let "plugin.panicked" | "plugin.crashed" = fault.code()
         {
             self.desk.panicked(fault.message().to_owned());
         }

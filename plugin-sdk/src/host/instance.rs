@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+#[cfg(feature = "conformance")]
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +20,18 @@ pub(super) trait Backend: Send + Sync {
 
     /// The same plugin in a process of its own; `None` where there is only one process.
     fn apart(&self) -> Option<Arc<dyn Backend>>;
+
+    /// Waits until the plugin has heard of each request that was cancelled, but not longer than
+    /// `longest`. In this process it has at once.
+    #[cfg(feature = "conformance")]
+    fn await_asked(&self, longest: Duration) {
+        let _ = longest;
+    }
+
+    /// Ends the process that the code is in, at once and whatever it does; nothing where that is
+    /// this one. The next request has another process.
+    #[cfg(feature = "conformance")]
+    fn kill(&self) {}
 }
 
 /// A request under way. Dropping it abandons the request.
@@ -64,6 +78,20 @@ impl PluginInstance {
             Some(backend) => Self { backend, redactor: Arc::clone(&self.redactor) },
             None => self.clone(),
         }
+    }
+
+    /// Waits until the plugin has heard of each request that was cancelled, but not longer than
+    /// `longest`: it may go on before, if it is in another process.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn await_asked(&self, longest: Duration) {
+        self.backend.await_asked(longest);
+    }
+
+    /// Ends the instance's process as a power cut would, and returns when it is gone; nothing
+    /// where the plugin is in this one.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn kill(&self) {
+        self.backend.kill();
     }
 }
 

@@ -122,17 +122,11 @@ impl HostLog {
         &self.redactor
     }
 
-    /// What is shown of a text: bounded, and without secrets. What is not text, which a plugin in
-    /// C may send, is replaced.
+    /// What is shown of a text: bounded, and without secrets.
     fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
-        if text.is_empty() {
-            return Cow::Borrowed("");
-        }
-        let bytes = text.as_rslice().as_slice();
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
-            Err(_) => {
-                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]);
+        match readable(text) {
+            Cow::Borrowed(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
+            Cow::Owned(text) => {
                 Cow::Owned(self.redactor.clean_start(&text, TEXT_BYTES_MAX).into_owned())
             }
         }
@@ -334,6 +328,19 @@ fn record(log: &AbiLog<'_>) -> LogRecord {
 /// lies across the end of that to be found.
 #[cfg(target_os = "linux")]
 fn carried(text: RStr<'_>) -> String {
-    let text = text.as_str();
+    let text = readable(text);
     text[..text.floor_char_boundary(TEXT_BYTES_MAX + 4096)].to_owned()
+}
+
+/// A text of the plugin's. One in C may send what is no text, which is replaced, and nothing at a
+/// null pointer.
+fn readable(text: RStr<'_>) -> Cow<'_, str> {
+    if text.is_empty() {
+        return Cow::Borrowed("");
+    }
+    let bytes = text.as_rslice().as_slice();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]),
+    }
 }

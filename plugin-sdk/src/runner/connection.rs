@@ -21,7 +21,8 @@ pub(super) struct Connection {
     writing: Mutex<()>,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     next_call: AtomicU64,
-    pub(super) sinks: Mutex<BTreeMap<u64, Arc<Slots>>>,
+    /// The open streams, by their request and their number in it.
+    pub(super) sinks: Mutex<BTreeMap<(u64, u64), Arc<Slots>>>,
     level: AtomicU8,
 }
 

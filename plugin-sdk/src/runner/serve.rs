@@ -90,13 +90,13 @@ impl Child {
             ToChild::Answer { call, status, handed } => {
                 self.connection.tell(call, Answer { status, body: payload, handed, descriptor });
             }
-            ToChild::Taken { sink } => {
-                if let Some(slots) = self.slots(sink) {
+            ToChild::Taken { request, sink } => {
+                if let Some(slots) = self.slots(request, sink) {
                     slots.taken(&self.connection);
                 }
             }
-            ToChild::Closed { sink } => {
-                if let Some(slots) = self.slots(sink) {
+            ToChild::Closed { request, sink } => {
+                if let Some(slots) = self.slots(request, sink) {
                     slots.close();
                 }
             }
@@ -104,8 +104,9 @@ impl Child {
         Ok(())
     }
 
-    fn slots(&self, sink: u64) -> Option<Arc<super::sink::Slots>> {
-        self.connection.sinks.lock().unwrap_or_else(PoisonError::into_inner).get(&sink).cloned()
+    fn slots(&self, request: u64, sink: u64) -> Option<Arc<super::sink::Slots>> {
+        let sinks = self.connection.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.get(&(request, sink)).cloned()
     }
 
     fn say(&self, message: &ToHost, payload: impl Into<Bytes>) {
@@ -211,6 +212,7 @@ fn run(
     cancel: &Cancellation,
     registration: AbortRegistration,
 ) -> Option<Result<crate::abi::Reply, TaskFault>> {
+    let connection = calls.connection.clone();
     let served = async {
         let mut work = pin!(instance.start_as(request, document, Arc::new(calls), None));
         let mut asked = Some(cancel.requested());
@@ -220,6 +222,8 @@ fn run(
             {
                 asked = None;
                 crate::host::Work::cancel(&*work);
+                // Without a parent this process ends.
+                let _ = connection.say(&ToHost::Asked { request }, Bytes::new(), None);
             }
             work.as_mut().poll(cx)
         })

@@ -70,7 +70,7 @@ impl ChildSink {
         };
         let slots = Arc::new(Slots { request, sink, memory, state: Mutex::new(state) });
         let mut sinks = connection.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        sinks.insert(sink, slots.clone());
+        sinks.insert((request, sink), slots.clone());
         drop(sinks);
         Ok(Self { connection, slots, finished: false })
     }
@@ -296,7 +296,7 @@ impl Drop for ChildSink {
     fn drop(&mut self) {
         let Slots { request, sink, .. } = *self.slots;
         let mut sinks = self.connection.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        sinks.remove(&sink);
+        sinks.remove(&(request, sink));
         drop(sinks);
         let (sent, queue) = {
             let mut state = self.slots.lock();

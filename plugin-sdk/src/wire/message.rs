@@ -27,9 +27,9 @@ pub(crate) enum ToChild {
     /// that has one.
     Answer { call: u64, status: Status, handed: Option<Handed> },
     /// Slots of a stream were taken, and the child waits for them.
-    Taken { sink: u64 },
+    Taken { request: u64, sink: u64 },
     /// A stream takes nothing any more.
-    Closed { sink: u64 },
+    Closed { request: u64, sink: u64 },
 }
 
 /// What the child says.
@@ -44,6 +44,8 @@ pub(crate) enum ToHost {
     Ready { status: Status },
     /// The answer to a request. Payload: the body. Carries a descriptor if it hands one over.
     Done { request: u64, status: Status, descriptor: bool },
+    /// The plugin was asked to end the request.
+    Asked { request: u64 },
     /// Nothing of the request is left.
     Gone { request: u64 },
     /// A call of the host. Payload: the document.
@@ -104,7 +106,7 @@ pub(crate) enum Status {
     Finished,
 }
 
-/// What an answer hands over to the child.
+/// What an answer hands over to the child. Numbers are the request's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Handed {

@@ -26,7 +26,7 @@ pub(crate) use ring::{Sent, Taker};
 pub(crate) use socket::{Flow, send};
 
 /// Spoken by both sides; a runner of another version is refused.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// A stream's memory is cut into slots of this many bytes.
 pub(crate) const SLOT_BYTES: usize = 1 << 20;

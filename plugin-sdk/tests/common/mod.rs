@@ -8,14 +8,18 @@ use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures::executor::block_on;
 use plugin_sdk::abi::{
-    BoxFuture, CallError, Object, OwnedDescriptor, Reply, SinkHandle, SourceHandle,
+    BoxFuture, CallError, LentBuffer, Object, OwnedDescriptor, Reply, SinkError, SinkHandle,
+    SourceHandle,
 };
-use plugin_sdk::host::{HostCalls, HostSource, Library, PluginInstance, Trust};
+use plugin_sdk::host::{
+    BufferPool, HostCalls, HostSink, HostSource, Library, PluginInstance, Trust,
+};
+use plugin_sdk::{Receipt, TakeId, message};
 
 /// The library of the example `name`.
 pub fn built(name: &str) -> PathBuf {
@@ -88,6 +92,50 @@ impl Services {
     }
     pub fn with_sink(sink: SinkHandle) -> Arc<Self> {
         Arc::new(Self { sink: Mutex::new(Some(sink)), ..Self::default() })
+    }
+}
+
+/// How a sink that is wrong takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    Panics,
+    Closes,
+}
+
+/// A sink that lends one buffer and takes one chunk, and gives a receipt whatever it was sent.
+pub struct CutsShort {
+    wrong: Wrong,
+    pool: Option<BufferPool>,
+}
+
+impl CutsShort {
+    pub fn sink(wrong: Wrong) -> SinkHandle {
+        SinkHandle::serve(CutsShort { wrong, pool: Some(BufferPool::new(2, 1 << 20)) })
+    }
+}
+
+impl HostSink for CutsShort {
+    fn poll_buffer(
+        &mut self,
+        min_len: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LentBuffer, SinkError>> {
+        match (self.pool.take(), self.wrong) {
+            (Some(pool), _) => pool.poll_lend(min_len, cx),
+            (None, Wrong::Panics) => panic!("the sink's bug"),
+            (None, Wrong::Closes) => Poll::Ready(Err(SinkError::Closed)),
+        }
+    }
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
+        Poll::Ready(Err(SinkError::Closed))
+    }
+    fn send(&mut self, _: Bytes) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn finish(&mut self) -> BoxFuture<Result<Bytes, CallError>> {
+        let (take, stream, hash) = (TakeId::new("take"), "data".to_owned(), String::new());
+        let receipt = message::encode(&Receipt { take, stream, length: 1, hash });
+        Box::pin(ready(Ok(receipt.expect("it has a form"))))
     }
 }
 

@@ -126,6 +126,11 @@ impl Controller {
                 }
             }
         }
+        self.present()
+    }
+
+    /// The capacity and the rate for the present window.
+    pub(super) fn present(&self) -> (u32, Option<u64>) {
         (self.capacity, self.bytes_per_second)
     }
 

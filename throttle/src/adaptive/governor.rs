@@ -43,6 +43,7 @@ use crate::resource::Resource;
 #[must_use = "it adapts nothing until its windows are counted"]
 pub struct Governor<P> {
     controller: Controller,
+    is_configured: bool,
     pressure: P,
     limit: Option<(Admission, Resource, String)>,
     rate: Option<ByteRate>,
@@ -51,7 +52,8 @@ pub struct Governor<P> {
 impl<P: Pressure> Governor<P> {
     /// A governor that adapts nothing yet.
     pub fn new(bearable: Bearable, pressure: P) -> Self {
-        Self { controller: Controller::new(bearable), pressure, limit: None, rate: None }
+        let controller = Controller::new(bearable);
+        Self { controller, is_configured: false, pressure, limit: None, rate: None }
     }
 
     /// Adapts the limit `limit` of `resource`.
@@ -67,26 +69,32 @@ impl<P: Pressure> Governor<P> {
     /// Sets what there is without pressure, at once; see [`Controller::configure`].
     pub fn configure(&mut self, capacity: u32, bytes_per_second: Option<NonZeroU64>) {
         self.controller.configure(capacity, bytes_per_second.map(NonZeroU64::get));
-        self.set(capacity, bytes_per_second);
+        self.is_configured = true;
+        self.set(self.controller.present());
     }
 
-    /// One window has passed: reads the pressure and sets the limits for the next one.
+    /// One window has passed: reads the pressure and sets the limits for the next one. Sets
+    /// nothing before it was [configured](Self::configure).
     pub fn window(&mut self) {
+        if !self.is_configured {
+            return;
+        }
         let used = self
             .limit
             .as_ref()
             .map_or(0, |(admission, resource, limit)| admission.used(resource, limit));
         let pressure = self.pressure.sample();
         let (capacity, rate) = self.controller.window(pressure, used);
-        self.set(capacity, rate.and_then(NonZeroU64::new));
+        self.set((capacity, rate));
         tracing::trace!(pressure, capacity, rate, "limits for the next window");
     }
 
-    fn set(&self, capacity: u32, bytes_per_second: Option<NonZeroU64>) {
+    fn set(&self, (capacity, bytes_per_second): (u32, Option<u64>)) {
         if let Some((admission, resource, limit)) = &self.limit {
             admission.set_capacity(resource, limit, capacity);
         }
         if let Some(rate) = &self.rate {
+            let bytes_per_second = bytes_per_second.and_then(NonZeroU64::new);
             rate.set_rate(bytes_per_second.map(Rate::bytes_per_second));
         }
     }

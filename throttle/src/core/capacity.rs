@@ -1,6 +1,6 @@
 //! Capacity that changes hands while its permit lives: given back, taken again, lent.
 
-use super::request_state::{Need, Needs, Party, Place, Record, Site};
+use super::request_state::{Absence, Need, Needs, Party, Place, Record, Site};
 use super::requests::Entry;
 use super::rulebook::LimitKey;
 use super::table::Slot;
@@ -117,33 +117,51 @@ impl Core {
         record.place = Place { due, rank, id: self.requests.next_id() };
         record.since = self.now;
         self.add_first_member(&mut record);
+        if !self.is_open {
+            let id = record.place.id;
+            self.put_aside(record, Absence::NotOpen);
+            return Ok(Some(Submitted::Queued(id)));
+        }
         Ok(Some(self.start_or_enter(record)))
     }
 
-    /// A granted request for what a permit gave up becomes part of that permit.
+    /// A granted request for what a permit gave up becomes part of that permit, up to what the
+    /// permit still lacks. False if the permit is gone.
     pub(crate) fn merge(&mut self, part: RequestId, whole: RequestId) -> bool {
-        let wanted = self.requests.holder(whole).is_some_and(|whole| !whole.given_up.is_empty());
-        if !wanted {
+        let Some(mut holder) = self.requests.take_holder(whole) else {
             self.release(part);
             return false;
-        }
-        let (Some(mut part_holder), Some(mut holder)) =
-            (self.take_out(part), self.requests.take_holder(whole))
-        else {
+        };
+        let Some(mut part_holder) = self.take_out(part) else {
+            self.requests.insert(whole, Entry::Holder(holder));
             return false;
         };
-        let mut forgotten = std::mem::take(&mut part_holder.needs);
-        for (site, _) in forgotten.iter().filter_map(|need| need.capacity()) {
+        let mut forgotten = Needs::new();
+        for (site, units) in part_holder.needs.clone().iter().filter_map(|need| need.capacity()) {
+            // Others may have taken it again meanwhile, and more may have been given up.
+            let wanted = capacity_at(&holder.given_up, site).map_or(0, |index| {
+                let Need::Capacity { units: lacking, .. } = &mut holder.given_up[index] else {
+                    return 0;
+                };
+                let wanted = units.min(*lacking);
+                *lacking -= wanted;
+                if *lacking == 0 {
+                    forgotten.push(holder.given_up.remove(index));
+                }
+                wanted
+            });
+            if wanted < units {
+                self.return_units(part, &mut part_holder, site, units - wanted);
+            }
+            if wanted > 0 && !add(&mut holder.needs, Need::Capacity { site, units: wanted }) {
+                self.limits.refer_again(site);
+            }
             self.limits.get_mut(site).hand_over(part, whole);
         }
         holder.loans.append(&mut part_holder.loans);
-        self.retire(part_holder);
-        for need in std::mem::take(&mut holder.given_up) {
-            if add(&mut holder.needs, need) {
-                forgotten.push(need);
-            }
-        }
         self.requests.insert(whole, Entry::Holder(holder));
+        self.settle();
+        self.retire(part_holder);
         self.forget(&forgotten);
         true
     }

@@ -1,8 +1,10 @@
 //! What there is to see: holders, waiters, and what they truly wait for.
 
+use std::collections::BTreeMap;
+
 use super::Core;
 use super::members::Members;
-use super::request_state::{Absence, Need, Record};
+use super::request_state::{Absence, Need, Record, Site};
 use super::rulebook::ClassRef;
 use super::table::Slot;
 use crate::acquire_error::Conflict;
@@ -20,6 +22,8 @@ impl Core {
         let absent = absent.map(|absent| (&*absent.waiter, Some(absent.reason)));
         let mut waiters: Vec<_> = in_line.chain(absent).collect();
         waiters.sort_by_key(|(waiter, _)| waiter.place);
+        // How many wait at each site before the next one.
+        let mut ahead: BTreeMap<Site, usize> = BTreeMap::new();
         Snapshot {
             holders: self
                 .requests
@@ -46,7 +50,13 @@ impl Core {
                     overtakes: waiter.overtakes,
                     is_pinned: waiter.is_reserving,
                     waits_for: self.claim_of(waiter.witness()),
-                    position: self.position(waiter),
+                    position: {
+                        let ahead = ahead.entry(waiter.witness().site()).or_default();
+                        let position = *ahead + 1;
+                        // Who is in no line is ahead of nobody.
+                        *ahead += usize::from(absence.is_none());
+                        position
+                    },
                     blockers: match absence {
                         None => self.blockers(waiter),
                         Some(_) => Vec::new(),
@@ -107,19 +117,6 @@ impl Core {
         }
     }
 
-    fn position(&self, waiter: &Record) -> usize {
-        let is_ahead = |place: &_| *place < waiter.place;
-        let ahead = match waiter.witness() {
-            Need::Exclusion { site, .. } => {
-                self.exclusions.get(site).parked.places().filter(is_ahead).count()
-            }
-            Need::Capacity { site, .. } => {
-                self.limits.get(site).parked.places().filter(is_ahead).count()
-            }
-        };
-        ahead + 1
-    }
-
     /// Whoever stands in the way of the waiter's witness: every holder, then the first of
     /// each kind that is ahead in line. A list of all who are ahead would make the picture
     /// of a long line grow with its square.
@@ -143,7 +140,9 @@ impl Core {
             Need::Capacity { site, .. } => {
                 let site = self.limits.get(site);
                 if site.capacity > 0 {
-                    holding.extend(site.holders.keys());
+                    // Who has lent all that it has keeps nobody waiting.
+                    let using = site.holders.iter().filter(|(_, units)| **units > 0);
+                    holding.extend(using.map(|(id, _)| id));
                     let reserved = site.reserved.first().filter(|place| *place < waiter.place);
                     ahead.extend(reserved.map(|place| place.id));
                 }

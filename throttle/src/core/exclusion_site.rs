@@ -21,14 +21,22 @@ pub(super) struct ExclusionSite {
     pub(super) line: Groups<ClassRef>,
     /// The waiters that are parked here.
     pub(super) parked: Groups<ClassRef>,
+    /// Those in line that have units set aside, since they wait for capacity alone.
+    pub(super) pinned: Groups<ClassRef>,
     /// Whether the site is among those that gained something.
     pub(super) has_gained: bool,
 }
 
 impl ExclusionSite {
     pub(super) fn new(scope: Scope) -> Self {
-        let holders = SmallVec::new();
-        Self { scope, holders, line: Groups::new(), parked: Groups::new(), has_gained: false }
+        Self {
+            scope,
+            holders: SmallVec::new(),
+            line: Groups::new(),
+            parked: Groups::new(),
+            pinned: Groups::new(),
+            has_gained: false,
+        }
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::request_state::{Absence, Need, Needs, Record, Waiter};
+use super::request_state::{Absence, Need, Needs, Party, Record, Waiter};
 use super::requests::Entry;
 use super::table::Slot;
 use super::{Action, Core};
@@ -186,12 +186,18 @@ impl Core {
             false => self.requests.waiter_mut(id)?,
         };
         let parted = waiter.members.remove(member)?;
-        let before = waiter.party.owner;
+        let (before, place) = (waiter.party, waiter.place);
         let next = waiter.members.first().map(|next| next.owner);
-        if let Some(next) = next {
-            waiter.party.owner = next;
-            self.parties.refer_again(next);
-            self.parties.forget(before);
+        if let Some(next) = next.filter(|&next| next != before.owner) {
+            // Whoever left has no part in it any more, and what it does from now on conflicts
+            // with it like anybody's.
+            waiter.party = Party { owner: next, root: next, lender: None };
+            waiter.prepared = None;
+            self.refer_again_to_party(Party { owner: next, root: next, lender: None });
+            if !is_absent {
+                self.move_to_root(place.id, before.root, next);
+            }
+            self.forget_party(before);
         }
         self.parties.forget(parted.owner);
         self.requests.remove_follower(member);
@@ -205,27 +211,98 @@ impl Core {
         }
     }
 
+    /// A waiter is part of another operation from now on.
+    fn move_to_root(&mut self, id: RequestId, before: Slot, root: Slot) {
+        self.stop_waiting(before, id);
+        self.start_waiting(root, id);
+        match self.is_holding(root) {
+            true => self.borrowers.insert(id),
+            false => self.borrowers.remove(&id),
+        };
+        self.gain(self.waiter(id).witness().site());
+    }
+
+    /// Who came first for a shared permit, and does the work.
+    fn lead_of(&self, id: RequestId) -> &Arc<str> {
+        let holder = self.holder(id);
+        holder.lead.as_ref().unwrap_or_else(|| self.party_name(holder.party.owner))
+    }
+
+    /// A permit is named after another owner from now on.
+    fn rename(&mut self, id: RequestId, owner: Slot) {
+        let Some(holder) = self.requests.holder_mut(id) else { return };
+        // It is not what was prepared any more.
+        holder.prepared = None;
+        let before = std::mem::replace(&mut holder.party.owner, owner);
+        self.parties.refer_again(owner);
+        self.start_owning(owner);
+        self.stop_owning(before);
+        self.parties.forget(before);
+    }
+
+    /// A permit that nobody has come for yet is part of another operation from now on, as
+    /// nobody can have made a request part of it.
+    fn reroot(&mut self, id: RequestId, root: Slot) {
+        let Some(holder) = self.requests.holder_mut(id) else { return };
+        let before = std::mem::replace(&mut holder.party.root, root);
+        let has_exclusions = holder.has_exclusions();
+        let needs = holder.needs.clone();
+        self.parties.refer_again(root);
+        for &need in &needs {
+            if let Need::Exclusion { site, class } = need {
+                self.exclusions.get_mut(site).hold(class, id, root);
+                self.gain(need.site());
+            }
+        }
+        if has_exclusions {
+            self.start_holding(root);
+            self.stop_holding(before);
+            self.unpin(&needs);
+        }
+        self.parties.forget(before);
+    }
+
     /// One member gives its share of a permit back. True if the whole permit is to return:
     /// nobody has it any more, or those who did not come for it yet come too late.
     pub(super) fn part_from_holder(&mut self, member: RequestId) -> bool {
         let id = self.requests.group(member);
         let Some(holder) = self.requests.holder_mut(id) else { return false };
         let Some(parted) = holder.members.remove(member) else { return false };
-        self.parties.forget(parted.owner);
         if holder.members.is_empty() {
+            self.parties.forget(parted.owner);
             self.requests.remove_follower(member);
             return true;
         }
         let is_late =
             parted.is_claimed && !holder.members.iter().any(|(_, member)| member.is_claimed);
+        let is_unclaimed = holder.unclaimed.is_some();
+        // Of those who came for it the first one, or whoever may come first.
+        let others = holder.members.iter().map(|(_, member)| member);
+        let may_be_next = |member: &&Member| is_unclaimed || member.is_claimed;
+        let next = others.filter(may_be_next).map(|member| member.owner).next();
+        let is_named = parted.owner == holder.party.owner;
         if is_late {
-            let into: String = (**self.parties.name(holder.party.owner)).to_owned();
-            for (late, member) in holder.members.iter() {
-                let kind = AcquireErrorKind::Coalesced { into: into.clone() };
-                let error = AcquireError::new(self.parties.name(member.owner), kind);
-                self.actions.push(Action::Fail(late, error));
+            let into = self.lead_of(id).to_string();
+            let holder = self.holder(id);
+            let kind = AcquireErrorKind::Coalesced { into };
+            let late = holder.members.iter().map(|(late, member)| {
+                Action::Fail(late, AcquireError::new(self.party_name(member.owner), kind.clone()))
+            });
+            let late: SmallVec<[_; 4]> = late.collect();
+            self.actions.extend(late);
+        } else if is_named && let Some(next) = next {
+            if is_unclaimed {
+                self.rename(id, next);
+                self.reroot(id, next);
+            } else {
+                let lead = Arc::clone(self.lead_of(id));
+                self.rename(id, next);
+                if let Some(holder) = self.requests.holder_mut(id) {
+                    holder.lead = Some(lead);
+                }
             }
         }
+        self.parties.forget(parted.owner);
         self.requests.remove_follower(member);
         is_late
     }
@@ -236,22 +313,21 @@ impl Core {
         let holder = self.requests.holder_mut(id)?;
         let claiming = holder.members.get_mut(member)?;
         claiming.is_claimed = true;
-        let (owner, root, lead) = (claiming.owner, holder.party.root, holder.party.owner);
+        let (owner, named) = (claiming.owner, holder.party.owner);
         let first = holder.unclaimed.take();
         if let Some(unclaimed) = &first {
             self.unclaimed.remove(&(unclaimed.revoke_at, id));
             // Whoever comes first does the work, and is named as the owner from now on.
-            if owner != lead {
-                holder.party.owner = owner;
-                self.parties.refer_again(owner);
-                self.stop_owning(lead);
-                self.start_owning(owner);
-                self.parties.forget(lead);
+            if owner != named {
+                self.rename(id, owner);
+                self.reroot(id, owner);
+                self.settle();
             }
         }
+        let root = self.holder(id).party.root;
         let is_own = first.is_some() && member == id;
         let joined = (!is_own).then(|| Joined {
-            coalesced_into: first.is_none().then(|| Arc::clone(self.party_name(lead))),
+            coalesced_into: first.is_none().then(|| Arc::clone(self.lead_of(id))),
             root: Arc::clone(self.party_name(root)),
         });
         Some(Claimed { id, joined })

@@ -207,9 +207,7 @@ impl Core {
             self.count(&needs, |counts| counts.expired += 1);
             departed.extend(self.part_from_waiter(id));
         }
-        if !departed.is_empty() {
-            self.settle();
-        }
+        self.settle();
         for waiter in departed {
             self.retire(waiter);
         }
@@ -294,11 +292,14 @@ impl Core {
 
     /// A waiting request is given up by whoever made it.
     pub(crate) fn cancel(&mut self, id: RequestId) {
-        if let Some(waiter) = self.part_from_waiter(id) {
+        let waiter = self.part_from_waiter(id);
+        if let Some(waiter) = &waiter {
             self.count(&waiter.needs, |counts| counts.cancelled += 1);
-            if !cfg!(mutant = "cancel_examines_nobody") {
-                self.settle();
-            }
+        }
+        if !cfg!(mutant = "cancel_examines_nobody") {
+            self.settle();
+        }
+        if let Some(waiter) = waiter {
             self.retire(waiter);
         }
     }
@@ -311,8 +312,9 @@ impl Core {
             return;
         }
         let group = self.requests.group(id);
-        if self.part_from_holder(id) {
-            self.force_release(group);
+        match self.part_from_holder(id) {
+            true => _ = self.force_release(group),
+            false => self.settle(),
         }
     }
 

@@ -94,6 +94,8 @@ pub(super) struct Record {
     pub(super) loans: Vec<(Slot, u32)>,
     /// What there is to know of a grant until somebody comes for it.
     pub(super) unclaimed: Option<Unclaimed>,
+    /// Who did the work, once it has left the permit to those who followed it.
+    pub(super) lead: Option<Arc<str>>,
     /// Of which prepared request it is one.
     pub(super) prepared: Option<Stamp>,
 }
@@ -145,6 +147,7 @@ impl Record {
             given_up: Needs::new(),
             loans: Vec::new(),
             unclaimed: None,
+            lead: None,
             prepared: None,
         })
     }
@@ -158,6 +161,7 @@ impl Record {
         self.given_up.clear();
         self.loans.clear();
         self.unclaimed = None;
+        self.lead = None;
         self.prepared = None;
     }
 

@@ -193,6 +193,7 @@ impl Core {
         }
         if holder.has_exclusions() {
             self.start_holding(party.root);
+            self.unpin(&holder.needs);
         }
         self.start_owning(party.owner);
         if is_passing {
@@ -257,12 +258,33 @@ impl Core {
         if waiter.overtakes == overtakes_max {
             // An exclusion may have been taken since it was parked. Nothing is set aside
             // for somebody who waits for an exclusion, so it is examined again.
-            let waiter = self.waiter(id);
-            let witness = self
-                .first_failing(&waiter.needs, waiter.place, waiter.party)
-                .unwrap_or(waiter.witness);
-            self.unpark(id);
-            self.park(id, witness);
+            self.park_again(id);
+        }
+    }
+
+    /// Parks a waiter at whatever it waits for now.
+    fn park_again(&mut self, id: RequestId) {
+        let waiter = self.waiter(id);
+        let witness =
+            self.first_failing(&waiter.needs, waiter.place, waiter.party).unwrap_or(waiter.witness);
+        self.unpark(id);
+        self.park(id, witness);
+    }
+
+    /// Exclusions were taken: those who have units set aside and need a conflicting one wait
+    /// for that now, and nothing is set aside for them meanwhile.
+    pub(super) fn unpin(&mut self, taken: &[Need]) {
+        for &need in taken {
+            let Need::Exclusion { site, class } = need else { continue };
+            let site = self.exclusions.get(site);
+            let waiting = site.pinned.iter();
+            let waiting =
+                waiting.filter(|&(queued, _)| !self.rules.may_join(site.scope, class, queued));
+            let waiting: SmallVec<[_; 4]> =
+                waiting.flat_map(|(_, places)| places.keys()).map(|place| place.id).collect();
+            for id in waiting {
+                self.park_again(id);
+            }
         }
     }
 
@@ -340,6 +362,13 @@ impl Core {
                         limit.reserved.insert(waiter.place, units);
                     }
                 }
+                if waiter.is_reserving {
+                    for &need in &waiter.needs {
+                        if let Need::Exclusion { site, class } = need {
+                            self.exclusions.get_mut(site).pinned.insert(class, waiter.place);
+                        }
+                    }
+                }
             }
         }
     }
@@ -359,10 +388,16 @@ impl Core {
                     self.limits.get_mut(site).line.remove(units, place);
                 }
                 if was_reserving {
-                    let reserved: SmallVec<[_; 8]> = limits.map(|(site, _)| site).collect();
-                    for site in reserved {
-                        self.limits.get_mut(site).reserved.remove(&place);
-                        self.gain(Site::Limit(site));
+                    for need in waiter.needs.clone() {
+                        match need {
+                            Need::Exclusion { site, class } => {
+                                self.exclusions.get_mut(site).pinned.remove(class, place);
+                            }
+                            Need::Capacity { site, .. } => {
+                                self.limits.get_mut(site).reserved.remove(&place);
+                                self.gain(Site::Limit(site));
+                            }
+                        }
                     }
                 }
             }
@@ -409,9 +444,7 @@ impl Core {
             // What is set aside depends on whether the limit is paused.
             let line: Vec<_> = self.limits.get(slot).line.places().map(|place| place.id).collect();
             for id in line {
-                let witness = self.waiter(id).witness;
-                self.unpark(id);
-                self.park(id, witness);
+                self.park_again(id);
             }
         }
     }

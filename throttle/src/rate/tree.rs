@@ -2,7 +2,8 @@
 //!
 //! **Promise.** Bytes are taken from every level in the same moment or from none, so the
 //! bound of each level holds in every window. In front of a level, first come is first
-//! served; one that does not come forward when it is called is passed after a while.
+//! served; one that does not come forward when it is called is passed after a while, which
+//! begins when its turn has come and not when a smaller one could be served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
@@ -47,6 +48,8 @@ struct Level {
 #[derive(Debug)]
 struct Parked {
     level: LevelId,
+    /// What it waits for there.
+    bytes: u64,
     waker: Waker,
 }
 
@@ -111,14 +114,15 @@ impl Tree {
         let bytes = bursts.fold(wanted, u64::min);
         for &id in &path {
             let level = self.level(id);
-            if level.bucket.rate().is_none() {
-                continue;
-            }
-            let is_first = level.line.first().is_none_or(|&first| first >= ticket);
-            let patience = if is_first { Duration::ZERO } else { PATIENCE };
-            let not_before = level.bucket.ready_at(bytes) + patience;
+            let Some(rate) = level.bucket.rate() else { continue };
+            let ahead = level.line.range(..ticket).filter_map(|ahead| self.parked.get(ahead));
+            let not_before = match ahead.map(|ahead| ahead.bytes).max() {
+                None => level.bucket.ready_at(bytes),
+                // The burst may have become smaller than what was waited for.
+                Some(ahead) => level.bucket.ready_at(bytes.max(ahead.min(rate.burst()))) + PATIENCE,
+            };
             if now < not_before {
-                self.park(ticket, Parked { level: id, waker }, wakers);
+                self.park(ticket, Parked { level: id, bytes, waker }, wakers);
                 return Turn::NotBefore(not_before);
             }
         }

@@ -5,6 +5,8 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
     os::fd::OwnedFd,
+    thread,
+    time::Instant,
 };
 
 use rustix::{
@@ -13,10 +15,17 @@ use rustix::{
     stdio::{dup2_stdout, stdout},
 };
 
-use crate::conformance::bench::{Bench, Finding};
+use super::counted;
+use crate::conformance::{
+    bench::{Bench, Finding},
+    subject::Mode,
+};
 
 /// Threads of the SDK's that wait for more work, and leave after a while.
 const IDLE: &str = "plugin-job";
+
+/// The host's threads, one for each process of an isolated plugin.
+const ATTENDS: &str = "plugin-process";
 
 /// How the process was before the kit began, and where its output goes meanwhile.
 pub(super) struct Before {
@@ -73,20 +82,31 @@ fn threads() -> BTreeSet<String> {
 
 pub(super) fn check(bench: &mut Bench, before: Option<&Before>) {
     let others = || Finding::NotTried("the process is not the kit's own".to_owned());
-    let output = before.map_or_else(others, |before| output(before).into());
+    let output = before.map_or_else(others, |before| output(bench, before));
     bench.must("standard_output", output);
     let (logged, written) = secrets(bench);
     bench.must("no_secret_in_the_log", logged);
     bench.must("no_secret_written_down", written);
-    let left = before.map_or_else(others, |before| left(before).into());
+    let left = before.map_or_else(others, |before| match bench.subject.mode() {
+        Mode::Isolated => processes_left(bench).into(),
+        _ => left(before).into(),
+    });
     bench.should("threads", left);
 }
 
-fn output(before: &Before) -> Result<String, String> {
-    let written = before.written().map_err(|error| error.to_string())?;
-    match written.lines().next() {
-        None => Ok("nothing".to_owned()),
-        Some(line) => Err(format!("it writes to standard output: {line}")),
+fn output(bench: &Bench, before: &Before) -> Finding {
+    let written = match bench.subject.mode() {
+        // The host has what its processes print in its log.
+        Mode::Isolated => match bench.log.lines() {
+            Some(_) => Ok(bench.log.printed().join("\n")),
+            None => return Finding::NotTried("others have this process's log".to_owned()),
+        },
+        _ => before.written(),
+    };
+    match written.map(|written| written.lines().next().map(str::to_owned)) {
+        Ok(None) => Finding::Holds("nothing".to_owned()),
+        Ok(Some(line)) => Finding::Broken(format!("it writes to standard output: {line}")),
+        Err(error) => Finding::Broken(error.to_string()),
     }
 }
 
@@ -116,6 +136,23 @@ fn secrets(bench: &Bench) -> (Finding, Finding) {
 
 fn masked(line: &str, secrets: &[String]) -> String {
     secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret.as_str(), "***"))
+}
+
+/// An isolated plugin's threads end with its processes, which end when no instance is left.
+fn processes_left(bench: &Bench) -> Result<String, String> {
+    bench.rest();
+    let attended = || threads().iter().filter(|thread| thread.starts_with(ATTENDS)).count();
+    let began = Instant::now();
+    while attended() > 0 {
+        if began.elapsed() > bench.patience {
+            return Err(format!(
+                "{} go on when no instance is left",
+                counted(attended(), "process")
+            ));
+        }
+        thread::yield_now();
+    }
+    Ok("none of its processes is left".to_owned())
 }
 
 fn left(before: &Before) -> Result<String, String> {

@@ -6,10 +6,7 @@ use fsm_core::{Cancel, Ending, Graph};
 
 use crate::{
     Operation, PluginManifest,
-    conformance::{
-        bench::{Bench, Finding, Plugin},
-        subject::trust,
-    },
+    conformance::bench::{Bench, Finding, Plugin},
     host::Library,
     message::{self, Request, SCHEMA},
 };
@@ -17,7 +14,7 @@ use crate::{
 use super::counted;
 
 pub(super) fn check(bench: &mut Bench) {
-    let library = match bench.subject.load() {
+    let library = match bench.subject.load(bench.grace) {
         Ok(library) => library,
         Err(error) => return bench.must("loads", Finding::Broken(error.to_string())),
     };
@@ -222,7 +219,8 @@ fn two_copies(bench: &Bench) -> Finding {
     }
     let both = || {
         let plugin = bench.plugin()?;
-        let second = Library::load(&copy.0, &trust()).map_err(|error| error.to_string())?;
+        let second =
+            bench.subject.load_copy(&copy.0, bench.grace).map_err(|error| error.to_string())?;
         let found = manifest(&second)?;
         if found != plugin.manifest {
             return Err("the copy has another manifest".to_owned());

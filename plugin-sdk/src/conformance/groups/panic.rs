@@ -26,7 +26,7 @@ pub(super) fn check(bench: &mut Bench) {
     }
     let none = match bench.panics().first() {
         None => Finding::Holds("it has not panicked so far".to_owned()),
-        Some(text) => Finding::Broken(format!("it panicked: {text}")),
+        Some(text) => Finding::Broken(text.clone()),
     };
     bench.must("no_panic", none);
     let dropped = match (bench.owns_process, bench.log.lines()) {

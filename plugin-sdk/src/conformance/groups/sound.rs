@@ -135,7 +135,7 @@ pub(super) fn restore(
 /// The run came to an end in time, nobody panicked, and nothing is left.
 pub(super) fn sound(bench: &Bench, played: &Played) -> Result<(), String> {
     if let Some(panic) = played.panics.first() {
-        return Err(format!("it panicked: {panic}"));
+        return Err(panic.clone());
     }
     if let Some(overdue) = played.overdue.first() {
         return Err(overdue.clone());

@@ -26,6 +26,9 @@ use crate::wire::{
 /// How long a child that is not needed any more may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The signal by which a child is killed.
+const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
+
 /// More reads than this are not needed to empty a socket.
 const LAST_READS: usize = 64;
 
@@ -256,6 +259,8 @@ impl Attendant<'_> {
         let (_, passed) = self.link.deadline(None);
         if late || passed || self.farewell.is_some_and(|by| by <= now) {
             self.verdict = Some(Crash::TimedOut);
+        } else if self.link.is_killed() {
+            self.verdict = Some(Crash::Signal(SIGKILL));
         } else if self.link.is_unread() {
             self.verdict = Some(Crash::Protocol("nothing, and reads nothing".to_owned()));
         }
@@ -336,6 +341,7 @@ impl Attendant<'_> {
                 }
                 return Ok(());
             }
+            ToHost::Asked { request } => return self.link.asked(*request),
             ToHost::Gone { request } => return self.link.gone(*request),
             ToHost::Done { request, status, .. } => {
                 if self.link.host(*request)?.is_some() {
@@ -355,7 +361,7 @@ impl Attendant<'_> {
         };
         let Some(host) = self.link.host(request)? else { return Ok(()) };
         let service = self.services.entry(request);
-        service.or_insert_with(|| Service::new(host)).hear(message, payload)
+        service.or_insert_with(|| Service::new(request, host)).hear(message, payload)
     }
 
     fn admit(&self, left_out: u64) -> bool {

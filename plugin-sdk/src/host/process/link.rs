@@ -21,8 +21,8 @@ const OUTGOING_BYTES_MAX: usize = 64 << 20;
 /// The conversation with one child.
 pub(super) struct Link {
     state: Mutex<State>,
-    /// Notified at each step of the greeting.
-    greeted: Condvar,
+    /// Notified at each step of the greeting, and of a request that was cancelled.
+    moved: Condvar,
     /// Wakes the thread that attends to the child.
     bell: OwnedFd,
 }
@@ -41,6 +41,8 @@ struct State {
     /// Since when there has been nothing to do.
     idle_since: Option<Instant>,
     closing: bool,
+    /// Whether the child is to be killed.
+    killed: bool,
     ended: Option<Crash>,
     /// Whether somebody has told how the child ended.
     told: bool,
@@ -66,6 +68,8 @@ struct Request {
     call: u64,
     /// When the child is killed because the request was cancelled and has not ended.
     kill_at: Option<Instant>,
+    /// Whether the plugin has heard that it was cancelled.
+    asked: bool,
     /// Whether the plugin has let go of its end already; the answer is still on its way.
     gone: bool,
 }
@@ -124,7 +128,7 @@ pub(super) struct IsClosing;
 impl Link {
     pub(super) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { state: Mutex::default(), greeted: Condvar::new(), bell })
+        Ok(Self { state: Mutex::default(), moved: Condvar::new(), bell })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,7 +193,7 @@ impl Link {
         state.idle_since = None;
         let reply = Arc::<Pending>::default();
         let (host, pending) = (host.clone(), reply.clone());
-        let live = Request { reply, host, call, kill_at: None, gone: false };
+        let live = Request { reply, host, call, kill_at: None, asked: false, gone: false };
         state.requests.insert(request, live);
         self.put(state, frame);
         Ok((request, pending))
@@ -246,6 +250,27 @@ impl Link {
         self.ring();
     }
 
+    /// Has the child killed, and waits until it is buried.
+    #[cfg(feature = "conformance")]
+    pub(super) fn kill(&self) {
+        self.lock().killed = true;
+        self.ring();
+        let going = |state: &mut State| state.ended.is_none();
+        let ended = self.moved.wait_while(self.lock(), going);
+        drop(ended.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until the plugin has heard of each cancelled request, but not longer than `longest`.
+    #[cfg(feature = "conformance")]
+    pub(super) fn await_asked(&self, longest: Duration) {
+        let unheard = |state: &mut State| {
+            let mut cancelled = state.requests.values().filter(|live| live.kill_at.is_some());
+            cancelled.any(|live| !live.asked)
+        };
+        let waited = self.moved.wait_timeout_while(self.lock(), longest, unheard);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Whether nobody before has told of the child's end.
     pub(super) fn is_first_to_tell(&self) -> bool {
         !std::mem::replace(&mut self.lock().told, true)
@@ -258,7 +283,7 @@ impl Link {
     ) -> Result<Greeting, Crash> {
         let waiting = |state: &mut State| state.ended.is_none() && !far_enough(&state.greeting);
         let state =
-            self.greeted.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+            self.moved.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         match (&state.ended, &state.greeting) {
             (_, greeting) if far_enough(greeting) => Ok(greeting.clone()),
             (Some(crash), _) => Err(crash.clone()),
@@ -290,6 +315,11 @@ impl Link {
         !self.lock().flush()
     }
 
+    /// Whether somebody wants the child killed.
+    pub(super) fn is_killed(&self) -> bool {
+        self.lock().killed
+    }
+
     /// Whether the child reads nothing of what it is told.
     pub(super) fn is_unread(&self) -> bool {
         self.lock().outgoing_bytes > OUTGOING_BYTES_MAX
@@ -301,7 +331,7 @@ impl Link {
         // From here on it has nothing to do but what it is asked.
         state.note_idle();
         drop(state);
-        self.greeted.notify_all();
+        self.moved.notify_all();
     }
 
     /// Whether the child has come as far as its first request, or as the question before it.
@@ -370,7 +400,22 @@ impl Link {
             return;
         };
         drop(self.part(state, request, grace));
+        self.moved.notify_all();
         reply.put(answer);
+    }
+
+    /// The plugin has heard that a request was cancelled.
+    pub(super) fn asked(&self, request: u64) -> Result<(), WireError> {
+        let mut state = self.lock();
+        if request >= state.next {
+            return Err(WireError::Unexpected("a number that no request has"));
+        }
+        if let Some(live) = state.requests.get_mut(&request) {
+            live.asked = true;
+        }
+        drop(state);
+        self.moved.notify_all();
+        Ok(())
     }
 
     /// Nothing of a request is left in the child.
@@ -400,7 +445,7 @@ impl Link {
             let requests = std::mem::take(&mut state.requests);
             (requests, std::mem::take(&mut state.left), std::mem::take(&mut state.outgoing))
         };
-        self.greeted.notify_all();
+        self.moved.notify_all();
         for request in requests.into_values() {
             request.reply.put(Err(TaskFault::Crashed(crash.clone())));
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+#[cfg(feature = "conformance")]
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -201,6 +203,21 @@ impl Backend for Remote {
     fn apart(&self) -> Option<Arc<dyn Backend>> {
         let (template, config) = (self.template.clone(), self.config.clone());
         Some(Arc::new(Remote::new(template, config, Lifetime::Run)))
+    }
+
+    #[cfg(feature = "conformance")]
+    fn await_asked(&self, longest: Duration) {
+        let link = self.lock().clone();
+        if let Some(link) = link {
+            link.await_asked(longest);
+        }
+    }
+
+    #[cfg(feature = "conformance")]
+    fn kill(&self) {
+        if let Some(link) = self.lock().take() {
+            link.kill();
+        }
     }
 }
 

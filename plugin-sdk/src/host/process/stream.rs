@@ -18,7 +18,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::work::Answered;
-use crate::abi::{SinkError, SinkHandle};
+use crate::abi::{CallError, SinkError, SinkHandle};
+use crate::message;
 use crate::wire::{LENT_SLOTS, SLOTS, Sent, SharedMemory, Taker, WireError};
 
 /// A stream: the host's sink, and what is on its way there.
@@ -105,8 +106,15 @@ impl Stream {
         }
         match (self.finish, self.sink.take_if(|_| self.finish.is_some())) {
             (Some(call), Some(sink)) => {
-                let receipt = sink.finish();
-                let answer = Box::pin(async move { crate::abi::answer(receipt.await) });
+                let (receipt, is_cut_short) = (sink.finish(), self.closed);
+                let answer = Box::pin(async move {
+                    let receipt = match receipt.await {
+                        // Of less than was sent.
+                        Ok(_) if is_cut_short => Err(cut_short()),
+                        receipt => receipt,
+                    };
+                    crate::abi::answer(receipt)
+                });
                 Poll::Ready(Ok(Event::Finish(call, answer)))
             }
             _ => Poll::Pending,
@@ -124,6 +132,11 @@ impl Turn {
     }
 }
 
+/// What takes the place of the receipt for a stream that was closed before its end.
+fn cut_short() -> CallError {
+    CallError::Refused(message::encode_fault(&message::cut_short()))
+}
+
 /// Copies what one of the host's buffers takes of a slot, from `done` on.
 fn take(
     sink: &mut SinkHandle,
@@ -134,7 +147,11 @@ fn take(
 ) -> Poll<Result<(), SinkError>> {
     let left = sent.len - *done;
     let (chunk, count) = if sent.slot < LENT_SLOTS {
-        let mut buffer = ready!(sink.poll_buffer(1, cx))?;
+        // One buffer for what was one over there, if the host has any that large.
+        let mut buffer = match ready!(sink.poll_buffer(left, cx)) {
+            Err(SinkError::TooLarge) => ready!(sink.poll_buffer(1, cx))?,
+            lent => lent?,
+        };
         let count = left.min(buffer.len());
         if count == 0 {
             return Poll::Ready(Err(SinkError::Closed));

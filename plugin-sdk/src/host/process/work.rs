@@ -33,6 +33,7 @@ const OBJECTS_MAX: usize = 1024;
 
 /// The parent's part in a request: the calls, streams and sources that the plugin has of it.
 pub(super) struct Service {
+    request: u64,
     host: Arc<dyn HostCalls>,
     calls: BTreeMap<u64, Answered>,
     streams: BTreeMap<u64, Stream>,
@@ -41,9 +42,9 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(host: Arc<dyn HostCalls>) -> Self {
+    pub(super) fn new(request: u64, host: Arc<dyn HostCalls>) -> Self {
         let (calls, streams, sources) = Default::default();
-        Self { host, calls, streams, sources, next_object: 1 }
+        Self { request, host, calls, streams, sources, next_object: 1 }
     }
 
     /// Takes what the plugin asks for.
@@ -92,6 +93,7 @@ impl Service {
             | ToHost::Loaded { .. }
             | ToHost::Refused(_)
             | ToHost::Ready { .. }
+            | ToHost::Asked { .. }
             | ToHost::Gone { .. }
             | ToHost::Log(_) => {}
         }
@@ -123,14 +125,14 @@ impl Service {
 
     /// Moves streams and answers calls, as far as that goes now.
     pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<(), WireError> {
-        let mut finishing = Vec::new();
+        let (request, mut finishing) = (self.request, Vec::new());
         let mut more = false;
         for (sink, stream) in &mut self.streams {
             let (sink, mut turn) = (*sink, Turn::default());
             while let Poll::Ready(event) = stream.poll_event(&mut turn, cx) {
                 let message = match event? {
-                    Event::Taken => ToChild::Taken { sink },
-                    Event::Closed => ToChild::Closed { sink },
+                    Event::Taken => ToChild::Taken { request, sink },
+                    Event::Closed => ToChild::Closed { request, sink },
                     Event::Finish(call, answer) => {
                         finishing.push((sink, call, answer));
                         break;
