@@ -12,27 +12,13 @@ mod support;
 
 use std::{fs, time::Duration};
 
-use mercury::{Engine, Event, Events, Operation, OperationId, Outcome, Phase, PointId, Task};
+use mercury::{Engine, Events, OperationId, Outcome, Phase, PointId, Task};
 use serde_json::json;
 
-use caller::{BOTH, Program, Where, builder, gate, item, start};
+use caller::{BOTH, Program, Where, builder, called, gate, item, refused, start};
 use support::{
     World, check, ended, has_progressed, in_phase, operation, soon, time::Driven, until,
 };
-
-/// The operation that the next call is given to.
-async fn called(engine: &Engine, events: &mut Events) -> Operation {
-    let event = until(events, |event| matches!(event, Event::Called { .. })).await;
-    let Event::Called { operation, endpoint, peer } = event else { unreachable!("waited for") };
-    assert_eq!((endpoint.as_str(), peer.pid), ("door", std::process::id()));
-    engine.operation(&operation).await.unwrap()
-}
-
-async fn refused(events: &mut Events, expected: &str) {
-    let event = until(events, |event| matches!(event, Event::CallRefused { .. })).await;
-    let Event::CallRefused { code, why, .. } = event else { unreachable!("waited for") };
-    assert_eq!(code, expected, "{why}");
-}
 
 async fn phase(engine: &Engine, id: &str) -> Phase {
     engine.operation(&operation(id)).await.unwrap().status().await.unwrap().phase
@@ -156,6 +142,26 @@ async fn a_call_that_no_step_came_for_is_refused_when_its_operation_ends() {
         assert_eq!(second.hear(), "no");
         refused(&mut events, "call.unserved").await;
         ended(&backup).await.unwrap();
+        soon(engine.shutdown(Duration::from_secs(30))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_waits_for_a_call_can_be_asked_to_stop() {
+    for place in BOTH {
+        let world = World::new();
+        let engine = start(&world, place).await;
+        let mut events = engine.subscribe();
+        let backup = engine.backup(&item("2")).id("nightly").submit().await.unwrap();
+        let attach = json!({ "do": "attach", "operation": "nightly", "refusal": "no" });
+        let first = Program::wish(&world, &attach);
+        until(&mut events, |event| has_progressed(event, "nightly")).await;
+        first.done();
+        assert_eq!(first.hear(), "saved 0\n");
+        backup.cancel().await.unwrap();
+        assert_eq!(ended(&backup).await.unwrap_err().kind(), mercury::ErrorKind::Cancelled);
+        assert_eq!(Program::wish(&world, &attach).hear(), "no");
+        assert_eq!(engine.points(&item("2")).await.unwrap(), []);
         soon(engine.shutdown(Duration::from_secs(30))).await;
     }
 }

@@ -193,6 +193,9 @@ impl Host {
 
     /// Takes the next call that is attached to this run's operation over from the host, waiting
     /// until there is one. A step waits here for the program that it has made its system start.
+    /// Nothing ends the wait but a call and the end of the step, so race it against the request to
+    /// stop ([`Context::cancellation`](fsm_core::Context::cancellation)), and against the program's
+    /// own end if that can be seen.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::{Either, select};
 use plugin_sdk::{
     Caller, Claim, Config, Context, Create, Decision, Endpoint, Fault, Host, IncomingCall, Item,
     ItemId, Machine, Machines, Manifest, OperationId, PointId, PointKind, PointMeta, PointNotes,
@@ -78,7 +79,7 @@ impl State<Serve> for Open {
         }
         match wish.what.as_str() {
             "restore" => go(GiveBack { point: PointId::new(wish.point.unwrap_or_default()) }),
-            "other" => go(Answer),
+            "other" => go(Answer { linger: (wish.item == "lingers").then_some(gate) }),
             _ => go(Save),
         }
     }
@@ -158,7 +159,10 @@ impl State<Serve> for GivenBack {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Answer;
+struct Answer {
+    /// It goes on after it has hung up, until this is there.
+    linger: Option<PathBuf>,
+}
 
 impl State<Serve> for Answer {
     const NAME: &'static str = "answer";
@@ -176,6 +180,10 @@ impl State<Serve> for Answer {
             Err(fault) => fault.code().to_owned(),
         };
         drop(connection);
+        while self.linger.as_ref().is_some_and(|gate| !gate.exists()) {
+            cx.check_cancelled()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
         go(Answered { said, uid: call.peer.uid, pid: call.peer.pid, again })
     }
 }
@@ -219,7 +227,12 @@ impl State<Command> for Await {
             Take::Finished(take) => take,
             Take::Begun(take) => {
                 for number in 0..self.calls {
-                    let Taken { connection, .. } = host.next_call().await?;
+                    let asked_to_stop = cx.cancellation().requested();
+                    let next = std::pin::pin!(host.next_call());
+                    let Either::Left((taken, _)) = select(next, asked_to_stop).await else {
+                        return Err(Fault::cancelled());
+                    };
+                    let Taken { connection, .. } = taken?;
                     cx.progress(number as u64 + 1, None);
                     let mut connection = UnixStream::from(connection);
                     let name = if number == 0 { "bytes".to_owned() } else { number.to_string() };
@@ -298,7 +311,8 @@ impl Called {
         let named = wish.operation.as_deref().map(OperationId::new);
         let operation = named.clone().unwrap_or_else(|| call.id.clone());
         let workload = if wish.what == "foreign item" { "lab" } else { "called" };
-        let item = ItemId::new(workload, "one", &wish.item).map_err(bad)?;
+        let name = if wish.item.is_empty() { "db" } else { &wish.item };
+        let item = ItemId::new(workload, "one", name).map_err(bad)?;
         let mut plan = RunPlan::new::<Serve>(Open { wish: wish.clone(), gate: gate.clone() })?;
         let full = |plan| Create::backup(operation.clone(), item.clone(), PointKind::Full, plan);
         let create = match wish.what.as_str() {
@@ -315,6 +329,7 @@ impl Called {
             }
             "attach" => return Ok(Route::attach(operation, wish.refusal.as_bytes())),
             "refuse" => return Ok(Route::refuse("called.refused", wish.refusal.as_bytes())),
+            "refuse at length" => return Ok(Route::refuse("called.refused", vec![b'x'; 1 << 20])),
             "panic" => panic!("no such call"),
             "abort" => std::process::abort(),
             "hang" => {

@@ -13,12 +13,15 @@ use std::{
     time::Duration,
 };
 
-use mercury::{Engine, EngineBuilder, Isolation, ItemId, Plugin, Process, Runner, Trust};
+use mercury::{
+    Engine, EngineBuilder, Event, Events, Isolation, ItemId, Operation, Plugin, Process, Runner,
+    Trust,
+};
 use serde_json::{Value, json};
 
 use crate::{
     called::Called,
-    support::{self, World},
+    support::{self, World, until},
 };
 
 /// Where the plugin's code runs.
@@ -114,4 +117,18 @@ pub fn framed(first: &[u8]) -> Vec<u8> {
     let mut framed = u32::try_from(first.len()).unwrap().to_be_bytes().to_vec();
     framed.extend_from_slice(first);
     framed
+}
+
+/// The operation that the next call is given to.
+pub async fn called(engine: &Engine, events: &mut Events) -> Operation {
+    let event = until(events, |event| matches!(event, Event::Called { .. })).await;
+    let Event::Called { operation, endpoint, peer } = event else { unreachable!("waited for") };
+    assert_eq!((endpoint.as_str(), peer.pid), ("door", std::process::id()));
+    engine.operation(&operation).await.unwrap()
+}
+
+pub async fn refused(events: &mut Events, expected: &str) {
+    let event = until(events, |event| matches!(event, Event::CallRefused { .. })).await;
+    let Event::CallRefused { code, why, .. } = event else { unreachable!("waited for") };
+    assert_eq!(code, expected, "{why}");
 }
