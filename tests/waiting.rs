@@ -430,8 +430,9 @@ async fn unfinished_work_has_its_exclusions_back_first_and_queues_at_its_old_pla
         engine.waiting().holders.iter().map(|holder| holder.owner.clone()).collect();
     assert_eq!(excluded, ["a", "b"], "before anything else is asked for");
     let d = full(&engine, "plain-d", "d").await;
-    let same = full(&engine, "plain-b", "same").await;
+    // No time passes, so of the two the one that waits first is the first.
     waits(&d).await;
+    let same = full(&engine, "plain-b", "same").await;
     assert_eq!(behind(&waits(&same).await), ["b"]);
     writes(&found(&engine, "a").await).await;
     for id in ["b", "c"] {

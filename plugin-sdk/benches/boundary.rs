@@ -3,6 +3,7 @@
 //! ```text
 //! cargo build --release -p plugin-sdk --all-features --examples
 //! cargo bench -p plugin-sdk --all-features --bench boundary
+//! cargo bench -p plugin-sdk --all-features --bench boundary -- steps     # or calls, streams, loads
 //! ```
 //!
 //! Both sides of a row are measured in turns, in one process, so that the ratio means something on
@@ -292,9 +293,19 @@ mod linux {
         let Ok(plugin) = library.init("") else { return };
         println!("| across the boundary | median | without | median | ratio | at most |");
         println!("| --- | --- | --- | --- | --- | --- |");
-        calls(&library, &plugin);
-        steps(&plugin);
-        streams(&plugin);
-        loads(&path);
+        let named: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+        let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+        if wanted("calls") {
+            calls(&library, &plugin);
+        }
+        if wanted("steps") {
+            steps(&plugin);
+        }
+        if wanted("streams") {
+            streams(&plugin);
+        }
+        if wanted("loads") {
+            loads(&path);
+        }
     }
 }

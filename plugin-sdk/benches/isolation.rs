@@ -38,7 +38,7 @@ mod linux {
     };
 
     const CHUNK: usize = 1 << 20;
-    const CHUNKS: u64 = 128;
+    const CHUNKS: u64 = 512;
     /// Starts this program as the other end of the socket.
     const WRITES: &str = "--writes-to-its-output";
 

@@ -569,8 +569,8 @@ fn a_child_does_not_outlive_an_agent_that_is_killed() {
     until("the child lives on", || !lives());
 }
 
-/// What comes of a runner that breaks the protocol in the way that `how` says.
-fn hostile(how: &'static str) -> Crash {
+/// A runner that breaks the protocol in the way that `how` says.
+fn hostile_process(how: &str) -> Process {
     // The program knows by its own name what to do.
     let program = built("zoo").with_file_name("hostile_runner");
     let links = program.with_file_name("hostile");
@@ -578,8 +578,12 @@ fn hostile(how: &'static str) -> Crash {
     let link = links.join(how);
     let _ = std::fs::remove_file(&link);
     std::fs::hard_link(&program, &link).expect("a link");
-    let process = Process::new().runner(Runner::at(link));
-    let plugin = match library("zoo", process).expect("a plugin").init("") {
+    Process::new().runner(Runner::at(link))
+}
+
+/// What comes of it.
+fn hostile(how: &'static str) -> Crash {
+    let plugin = match library("zoo", hostile_process(how)).expect("a plugin").init("") {
         Ok(plugin) => plugin,
         Err(InitError::Crashed(crash)) => return crash,
         Err(other) => panic!("{how}: {other:?}"),
@@ -602,7 +606,9 @@ fn a_child_that_breaks_the_protocol_is_killed_and_nothing_else_happens() {
         "a slot past the end",
         "a slot that jumps",
         "a chunk longer than its slot",
-        "a slot twice",
+        "a chunk of nothing",
+        "more slots than there are",
+        "fewer slots than none",
         "somebody else's stream",
         "a source that it was not given",
         "two calls of one number",
@@ -619,4 +625,30 @@ fn a_child_that_breaks_the_protocol_is_killed_and_nothing_else_happens() {
     let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let peak_kib: u64 = peak.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
     assert!((1..400 << 10).contains(&peak_kib), "it took {peak_kib} KiB");
+}
+
+#[test]
+fn a_child_that_sends_without_end_keeps_nobody_from_looking_at_the_clock() {
+    let _alone = alone();
+    let before = holdings();
+    let process = hostile_process("slots without end, and no clock is looked at");
+    let process = process.cancel_grace(Duration::from_millis(50));
+    let plugin = library("zoo", process).expect("a plugin").init("").expect("an instance");
+    let (_, sink, mut receiver) = channel();
+    let task = plugin.start("anything", Services::with_sink(sink));
+    let reads = std::thread::spawn(move || {
+        // It sends on for as long as it lives.
+        let mut read = 0_u64;
+        while block_on(receiver.recv()).is_some() {
+            read += 1;
+            if read == 20 {
+                task.cancel();
+            }
+        }
+        block_on(task)
+    });
+    let fault = reads.join().expect("the receiver ends").expect_err("it is killed");
+    assert_eq!(fault, TaskFault::Crashed(Crash::TimedOut));
+    drop(plugin);
+    back_to(&before);
 }

@@ -4,15 +4,14 @@
 //! of the plugin's own, and the host only polls for its answer. Dropping the answer aborts the job
 //! at its next `await`; a panic in it, or in dropping it, stays on its thread.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Abortable};
@@ -222,23 +221,20 @@ pub struct Own(Arc<Pool>);
 
 #[derive(Default)]
 struct Pool {
-    queue: Mutex<Queue>,
-    filled: Condvar,
+    /// The threads without work. The one that was busy last is the next: what it needs is still
+    /// at hand, and the others grow old.
+    idle: Mutex<Vec<Arc<Seat>>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    work: VecDeque<BoxFuture<()>>,
-    idle: usize,
+/// Where a thread of the pool waits.
+struct Seat {
+    thread: Thread,
+    work: Mutex<Option<BoxFuture<()>>>,
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let queue = self.lock();
-        f.debug_struct("Pool")
-            .field("idle", &queue.idle)
-            .field("waiting", &queue.work.len())
-            .finish()
+        f.debug_struct("Pool").field("idle", &self.idle().len()).finish()
     }
 }
 
@@ -258,14 +254,12 @@ impl Default for Own {
 
 impl Executor for Own {
     fn spawn(&self, work: BoxFuture<()>) -> io::Result<()> {
-        let mut queue = self.0.lock();
-        if queue.idle > queue.work.len() {
-            queue.work.push_back(work);
-            drop(queue);
-            self.0.filled.notify_one();
+        let seat = self.0.idle().pop();
+        if let Some(seat) = seat {
+            *seat.work() = Some(work);
+            seat.thread.unpark();
             return Ok(());
         }
-        drop(queue);
         let pool = self.0.clone();
         thread::Builder::new()
             .name("plugin-job".to_owned())
@@ -275,28 +269,53 @@ impl Executor for Own {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         // No code that can panic runs under this lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work_off(&self, first: BoxFuture<()>) {
+        let seat = Arc::new(Seat { thread: thread::current(), work: Mutex::default() });
         let mut next = Some(first);
         while let Some(work) = next {
             contain_quietly("running a job", move || wait(work));
-            next = self.wait();
+            next = self.wait(&seat);
         }
     }
 
-    fn wait(&self) -> Option<BoxFuture<()>> {
-        let mut queue = self.lock();
-        queue.idle += 1;
-        let (mut queue, _) = self
-            .filled
-            .wait_timeout_while(queue, IDLE, |queue| queue.work.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.idle -= 1;
-        queue.work.pop_front()
+    /// The next work for a thread that has none; `None` if there is none for long.
+    fn wait(&self, seat: &Arc<Seat>) -> Option<BoxFuture<()>> {
+        self.idle().push(seat.clone());
+        let until = Instant::now() + IDLE;
+        loop {
+            if let Some(work) = seat.work().take() {
+                return Some(work);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                thread::park_timeout(left);
+                continue;
+            }
+            let mut idle = self.idle();
+            match idle.iter().position(|other| Arc::ptr_eq(other, seat)) {
+                Some(at) => {
+                    idle.remove(at);
+                    return None;
+                }
+                // Somebody has just chosen this thread, and is about to say for what.
+                None => {
+                    drop(idle);
+                    thread::park_timeout(IDLE);
+                }
+            }
+        }
+    }
+}
+
+impl Seat {
+    fn work(&self) -> MutexGuard<'_, Option<BoxFuture<()>>> {
+        // Nor under this one.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -322,7 +341,7 @@ mod tests {
         }
         together.wait();
         // Wait until both threads are idle, which they report under the lock.
-        while own.0.lock().idle < 2 {
+        while own.0.idle().len() < 2 {
             thread::yield_now();
         }
         let (tell, told) = mpsc::channel();

@@ -19,7 +19,6 @@
 mod calls;
 mod confine;
 mod connection;
-mod mapping;
 mod serve;
 mod sink;
 mod source;

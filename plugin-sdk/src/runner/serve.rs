@@ -90,9 +90,9 @@ impl Child {
             ToChild::Answer { call, status, handed } => {
                 self.connection.tell(call, Answer { status, body: payload, handed, descriptor });
             }
-            ToChild::Taken { request, sink, slot } => {
+            ToChild::Taken { request, sink } => {
                 if let Some(slots) = self.slots(request, sink) {
-                    slots.taken(&self.connection, slot);
+                    slots.taken(&self.connection);
                 }
             }
             ToChild::Closed { request, sink } => {

@@ -3,20 +3,20 @@
 //! **How.** The plugin's buffers are slots of the stream's memory: what is written there is where
 //! the parent reads it. A slot comes back when the parent has taken it and the plugin holds no
 //! slice of it any more. Bytes that the plugin has elsewhere are copied into slots of their own,
-//! so that a plugin that holds all its buffers does not wait for itself.
+//! so that a plugin that holds all its buffers does not wait for itself. What the parent has taken
+//! is seen in the memory; it sends a message only to a plugin that waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 
 use super::connection::Connection;
-use super::mapping::Mapping;
 use crate::abi::{BoxFuture, CallError, HostSink, LentBuffer, SinkError};
-use crate::wire::{LENT_SLOTS, SLOT_BYTES, SLOTS, ToHost};
+use crate::wire::{LENT_SLOTS, SLOT_BYTES, SLOTS, Sent, SharedMemory, ToHost};
 
 /// The sink that the plugin has.
 pub(super) struct ChildSink {
@@ -29,7 +29,7 @@ pub(super) struct ChildSink {
 pub(super) struct Slots {
     request: u64,
     sink: u64,
-    mapping: Mapping,
+    memory: SharedMemory,
     state: Mutex<State>,
 }
 
@@ -37,8 +37,12 @@ pub(super) struct Slots {
 struct State {
     free: Vec<u32>,
     free_foreign: Vec<u32>,
-    /// Chunks that the parent has not taken yet, by their slots.
-    sent: BTreeMap<u32, Bytes>,
+    /// The slots that the parent had not taken when that was last looked at, in order, and the
+    /// chunks that lie in those that are lent.
+    sent: VecDeque<(u32, Bytes)>,
+    /// How many slots were sent in all, and how many of them are known to be taken.
+    sent_count: u32,
+    taken_count: u32,
     /// What waits for a slot, and what waits behind it.
     queue: VecDeque<Queued>,
     closed: bool,
@@ -58,13 +62,13 @@ impl ChildSink {
         sink: u64,
         memory: OwnedFd,
     ) -> io::Result<Self> {
-        let mapping = Mapping::new(&memory)?;
+        let memory = SharedMemory::of(&memory)?;
         let state = State {
             free: (0..LENT_SLOTS).rev().collect(),
             free_foreign: (LENT_SLOTS..SLOTS).rev().collect(),
             ..State::default()
         };
-        let slots = Arc::new(Slots { request, sink, mapping, state: Mutex::new(state) });
+        let slots = Arc::new(Slots { request, sink, memory, state: Mutex::new(state) });
         let mut sinks = connection.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         sinks.insert((request, sink), slots.clone());
         drop(sinks);
@@ -78,19 +82,25 @@ impl Slots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The parent has taken a slot.
-    pub(super) fn taken(&self, connection: &Connection, slot: u32) {
-        let chunk = {
-            let mut state = self.lock();
-            if slot >= LENT_SLOTS {
-                state.free_foreign.push(slot);
-            }
-            state.sent.remove(&slot)
-        };
-        // Its last slice gives the slot back, so not under the lock.
-        drop(chunk);
+    /// The parent has taken slots.
+    pub(super) fn taken(&self, connection: &Connection) {
         self.pump(connection);
         self.wake();
+    }
+
+    /// Gives back the slots that the parent has taken; whether there were any.
+    fn reap(&self) -> bool {
+        let chunks: Vec<Bytes> = {
+            let mut state = self.lock();
+            let count = self.memory.taken().wrapping_sub(state.taken_count) as usize;
+            let taken: Vec<_> = (0..count).map_while(|_| state.sent.pop_front()).collect();
+            state.taken_count = state.taken_count.wrapping_add(taken.len() as u32);
+            let foreign = taken.iter().filter(|(slot, _)| *slot >= LENT_SLOTS);
+            state.free_foreign.extend(foreign.map(|(slot, _)| slot));
+            taken.into_iter().map(|(_, chunk)| chunk).collect()
+        };
+        // The last slice of a chunk gives its slot back, so not under the lock.
+        !chunks.is_empty()
     }
 
     /// The parent takes nothing any more.
@@ -122,40 +132,78 @@ impl Slots {
     /// Sends what is queued, as far as there are slots.
     fn pump(&self, connection: &Connection) {
         loop {
+            self.reap();
             // Dropped after the lock: it may be the last slice of a slot.
             let mut spent = Bytes::new();
-            // One message at a time under the lock, so that they leave in order.
+            // One at a time under the lock, so that they leave in order.
             let mut state = self.lock();
             let Some(queued) = state.queue.pop_front() else { return };
-            let (request, sink) = (self.request, self.sink);
-            let message = match queued {
+            match queued {
                 Queued::Lent(slot, chunk) => {
-                    let len = chunk.len() as u32;
-                    state.sent.insert(slot, chunk);
-                    ToHost::Chunk { request, sink, slot, len }
+                    let len = chunk.len();
+                    self.send(&mut state, connection, Sent { slot, len }, chunk);
                 }
                 Queued::Foreign(mut bytes) => {
                     let Some(slot) = state.free_foreign.pop() else {
                         state.queue.push_front(Queued::Foreign(bytes));
+                        if self.memory.await_taken(state.taken_count) {
+                            continue;
+                        }
                         return;
                     };
                     let len = bytes.len().min(SLOT_BYTES);
-                    // SAFETY: the slot was free, and is nobody's until the parent has taken it.
-                    let memory = unsafe { self.mapping.slot(slot) };
-                    memory[..len].copy_from_slice(&bytes[..len]);
+                    self.memory.copy_in(slot, &bytes[..len]);
                     bytes.advance(len);
                     match bytes.is_empty() {
                         true => spent = bytes,
                         false => state.queue.push_front(Queued::Foreign(bytes)),
                     }
-                    ToHost::Chunk { request, sink, slot, len: len as u32 }
+                    self.send(&mut state, connection, Sent { slot, len }, Bytes::new());
                 }
-                Queued::Finish(call) => ToHost::Finish { request, call, sink },
-            };
-            // Without a parent nothing matters any more.
-            let _ = connection.say(&message, Bytes::new(), None);
+                Queued::Finish(call) => {
+                    let (request, sink) = (self.request, self.sink);
+                    let message = ToHost::Finish { request, call, sink };
+                    // Without a parent nothing matters any more.
+                    let _ = connection.say(&message, Bytes::new(), None);
+                }
+            }
             drop(state);
             drop(spent);
+        }
+    }
+
+    fn send(&self, state: &mut State, connection: &Connection, sent: Sent, chunk: Bytes) {
+        let number = state.sent_count;
+        state.sent_count = number.wrapping_add(1);
+        state.sent.push_back((sent.slot, chunk));
+        if self.memory.send(number, sent) {
+            let message = ToHost::Sent { request: self.request, sink: self.sink };
+            // As above.
+            let _ = connection.say(&message, Bytes::new(), None);
+        }
+    }
+
+    /// Tries `get` until it has something, or the waker of `cx` is woken when it is to try again.
+    fn wait_for<T>(
+        &self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+        mut get: impl FnMut(&mut State) -> Option<T>,
+    ) -> Poll<Result<T, SinkError>> {
+        loop {
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(Err(SinkError::Closed));
+            }
+            if let Some(got) = get(&mut state) {
+                return Poll::Ready(Ok(got));
+            }
+            state.wait(cx);
+            if !self.memory.await_taken(state.taken_count) {
+                return Poll::Pending;
+            }
+            drop(state);
+            self.pump(connection);
         }
     }
 }
@@ -169,7 +217,7 @@ struct Loan {
 impl AsMut<[u8]> for Loan {
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: the slot was free, and is this loan's until it drops.
-        unsafe { self.slots.mapping.slot(self.slot) }
+        unsafe { self.slots.memory.slot(self.slot) }
     }
 }
 
@@ -189,26 +237,12 @@ impl HostSink for ChildSink {
         if min_len > SLOT_BYTES {
             return Poll::Ready(Err(SinkError::TooLarge));
         }
-        let mut state = self.slots.lock();
-        if state.closed {
-            return Poll::Ready(Err(SinkError::Closed));
-        }
-        match state.free.pop() {
-            Some(slot) => {
-                drop(state);
-                Poll::Ready(Ok(LentBuffer::new(Loan { slots: self.slots.clone(), slot })))
-            }
-            None => state.wait(cx),
-        }
+        let slot = ready!(self.slots.wait_for(&self.connection, cx, |state| state.free.pop()))?;
+        Poll::Ready(Ok(LentBuffer::new(Loan { slots: self.slots.clone(), slot })))
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
-        let mut state = self.slots.lock();
-        match (state.closed, state.has_room()) {
-            (true, _) => Poll::Ready(Err(SinkError::Closed)),
-            (false, true) => Poll::Ready(Ok(())),
-            (false, false) => state.wait(cx),
-        }
+        self.slots.wait_for(&self.connection, cx, |state| state.has_room().then_some(()))
     }
 
     fn send(&mut self, chunk: Bytes) -> Result<(), SinkError> {
@@ -219,7 +253,7 @@ impl HostSink for ChildSink {
         if chunk.is_empty() {
             return Ok(());
         }
-        let slot = self.slots.mapping.slot_at(chunk.as_ptr());
+        let slot = self.slots.memory.slot_at(chunk.as_ptr());
         let own = slot.filter(|slot| *slot < LENT_SLOTS && !state.is_sent(*slot));
         match own {
             Some(slot) => state.queue.push_back(Queued::Lent(slot, chunk)),
@@ -241,11 +275,10 @@ impl HostSink for ChildSink {
 }
 
 impl State {
-    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+    fn wait(&mut self, cx: &mut Context<'_>) {
         if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());
         }
-        Poll::Pending
     }
 
     /// Whether there is room for bytes that lie elsewhere.
@@ -255,7 +288,7 @@ impl State {
 
     fn is_sent(&self, slot: u32) -> bool {
         let queued = |queued: &Queued| matches!(queued, Queued::Lent(sent, _) if *sent == slot);
-        self.sent.contains_key(&slot) || self.queue.iter().any(queued)
+        self.sent.iter().any(|(sent, _)| *sent == slot) || self.queue.iter().any(queued)
     }
 }
 

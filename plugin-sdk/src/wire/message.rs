@@ -26,8 +26,8 @@ pub(crate) enum ToChild {
     /// The answer to a call. Payload: the body. Carries a descriptor if a thing is handed over
     /// that has one.
     Answer { call: u64, status: Status, handed: Option<Handed> },
-    /// A slot of a stream was read.
-    Taken { request: u64, sink: u64, slot: u32 },
+    /// Slots of a stream were taken, and the child waits for them.
+    Taken { request: u64, sink: u64 },
     /// A stream takes nothing any more.
     Closed { request: u64, sink: u64 },
 }
@@ -52,8 +52,8 @@ pub(crate) enum ToHost {
     Call { request: u64, call: u64, op: String },
     /// Nobody waits for the answer to a call.
     Drop { request: u64, call: u64 },
-    /// A slot of a stream is filled.
-    Chunk { request: u64, sink: u64, slot: u32, len: u32 },
+    /// Slots of a stream were sent, and the parent waits for them.
+    Sent { request: u64, sink: u64 },
     /// A stream is complete; the answer is its receipt.
     Finish { request: u64, call: u64, sink: u64 },
     /// A stream was given up.

@@ -6,22 +6,27 @@
 //! **How.** A frame is a length, a short JSON document (the message) and bytes as they are (its
 //! payload). Some messages carry a descriptor, as `SCM_RIGHTS`. The decoder is pure
 //! ([`frame`]); the socket is beside it ([`socket`]). Bulk data does not go through the socket: a
-//! stream has a memory of its own, see [`SLOT_BYTES`].
+//! stream has a memory of its own ([`memory`]), with counters that say what was sent and taken
+//! ([`ring`]). A message is needed only where one side waits for the other.
 
 mod frame;
+mod memory;
 mod message;
 mod receive;
+mod ring;
 mod socket;
 
 pub(crate) use frame::{Outgoing, WireError};
+pub(crate) use memory::SharedMemory;
 pub(crate) use message::{
     Handed, Hello, LogRecord, Refusal, Status, ToChild, ToHost, pack, unpack,
 };
 pub(crate) use receive::{Incoming, Receiver};
+pub(crate) use ring::{Sent, Taker};
 pub(crate) use socket::{Flow, send};
 
 /// Spoken by both sides; a runner of another version is refused.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// A stream's memory is cut into slots of this many bytes.
 pub(crate) const SLOT_BYTES: usize = 1 << 20;

@@ -353,7 +353,7 @@ impl Attendant<'_> {
             }
             ToHost::Call { request, .. }
             | ToHost::Drop { request, .. }
-            | ToHost::Chunk { request, .. }
+            | ToHost::Sent { request, .. }
             | ToHost::Finish { request, .. }
             | ToHost::DropSink { request, .. }
             | ToHost::Read { request, .. }

@@ -3,102 +3,56 @@
 //! **How.** The stream has a memory of its own, cut into slots, that parent and child share. The
 //! plugin's buffers are slots: it writes in place. When a slot is sent, the parent copies it once,
 //! into a buffer of the host's own sink (or into memory of its own, for bytes that the plugin had
-//! elsewhere), and gives the slot back.
+//! elsewhere), and gives the slot back. Counters in the memory say how far both have come, see
+//! [`Taker`]; no message is needed as long as both are busy.
 //!
 //! **Why the copy.** The child can write into a slot at any time, also after it was sent. What is
 //! cut, hashed, compressed and encrypted must be the same bytes each time that it is looked at,
 //! and a library must not see its input change under its hands. So nothing but the copy looks at
-//! shared memory: it is read with `pread`, never mapped in this process, and what the child does
-//! to the slot meanwhile decides only which bytes are backed up, once, as what it sends does
-//! anyway. The size of the memory is sealed, so that it cannot be cut short under the read.
+//! shared memory, and what the child does to the slot meanwhile decides only which bytes are
+//! backed up, once, as what it sends does anyway. The size of the memory is sealed, so that it
+//! cannot be cut short under the copy.
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::work::Answered;
 use crate::abi::{CallError, SinkError, SinkHandle};
 use crate::message;
-use crate::wire::{LENT_SLOTS, SLOT_BYTES, SLOTS, WireError};
-
-/// The memory that parent and child share for one stream.
-pub(super) struct Memory(OwnedFd);
-
-impl Memory {
-    /// A new memory, and a descriptor of it for the child.
-    pub(super) fn new() -> std::io::Result<(Self, OwnedFd)> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = memfd_create(c"mercury-stream", flags)?;
-        ftruncate(&memory, (SLOTS as usize * SLOT_BYTES) as u64)?;
-        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let other = memory.try_clone()?;
-        Ok((Self(memory), other))
-    }
-
-    fn read(&self, into: &mut [u8], offset: usize) -> std::io::Result<()> {
-        let mut done = 0;
-        while done < into.len() {
-            match rustix::io::pread(&self.0, &mut into[done..], (offset + done) as u64) {
-                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => done += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-}
+use crate::wire::{LENT_SLOTS, SLOTS, Sent, SharedMemory, Taker, WireError};
 
 /// A stream: the host's sink, and what is on its way there.
 pub(super) struct Stream {
     /// `None` once it is being finished.
     sink: Option<SinkHandle>,
-    memory: Memory,
-    /// Slots that were sent and not yet taken, in order.
-    sent: VecDeque<Slot>,
+    ring: Taker,
+    /// The slot that is being taken, and how much of it has been.
+    present: Option<(Sent, usize)>,
     /// The call that wants the receipt.
     finish: Option<u64>,
     closed: bool,
 }
 
-/// A slot that was sent.
-struct Slot {
-    number: u32,
-    len: usize,
-    /// How much of it has been taken.
-    taken: usize,
-}
-
 /// What comes of looking after a stream.
 pub(super) enum Event {
-    /// A slot can be used again.
-    Taken(u32),
+    /// Slots can be used again, and the child waits for that.
+    Taken,
     /// Nothing more will be taken.
     Closed,
     /// All slots are taken, and this call wants the receipt.
     Finish(u64, Answered),
+    /// There is more to take, and others wait meanwhile.
+    Enough,
 }
 
-impl Stream {
-    pub(super) fn new(sink: SinkHandle, memory: Memory) -> Self {
-        let (sent, finish, closed) = Default::default();
-        Self { sink: Some(sink), memory, sent, finish, closed }
-    }
+/// So many slots are taken before it is another stream's turn, and the thread looks at its clock.
+const TURN: u32 = SLOTS;
 
-    /// The child has filled a slot.
-    pub(super) fn chunk(&mut self, slot: u32, len: u32) -> Result<(), WireError> {
-        let len = len as usize;
-        if slot >= SLOTS || len == 0 || len > SLOT_BYTES {
-            return Err(WireError::Unexpected("a slot that no stream has"));
-        }
-        if self.finish.is_some() || self.sent.iter().any(|sent| sent.number == slot) {
-            return Err(WireError::Unexpected("a slot that it had sent already"));
-        }
-        self.sent.push_back(Slot { number: slot, len, taken: 0 });
-        Ok(())
+impl Stream {
+    pub(super) fn new(sink: SinkHandle, memory: SharedMemory) -> Self {
+        let (present, finish, closed) = Default::default();
+        Self { sink: Some(sink), ring: Taker::new(memory), present, finish, closed }
     }
 
     /// The child has declared the stream complete.
@@ -109,23 +63,46 @@ impl Stream {
         }
     }
 
-    /// Moves what can be moved.
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// Moves what can be moved, as far as the turn goes.
+    pub(super) fn poll_event(
+        &mut self,
+        turn: &mut Turn,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, WireError>> {
         let Some(sink) = &mut self.sink else { return Poll::Pending };
-        while let Some(slot) = self.sent.front_mut().filter(|_| !self.closed) {
-            match ready!(take(sink, &self.memory, slot, cx)) {
-                Ok(()) if slot.taken < slot.len => {}
-                Ok(()) => {
-                    let number = slot.number;
-                    self.sent.pop_front();
-                    return Poll::Ready(Event::Taken(number));
+        while !self.closed {
+            let (slot, mut done) = match self.present.take() {
+                Some(present) => present,
+                None => match self.ring.next()? {
+                    Some(_) if turn.is_over() => return Poll::Ready(Ok(Event::Enough)),
+                    Some(slot) => (slot, 0),
+                    None => break,
+                },
+            };
+            match take(sink, self.ring.memory(), slot, &mut done, cx) {
+                Poll::Pending => {
+                    self.present = Some((slot, done));
+                    return match self.ring.must_tell(false) {
+                        true => Poll::Ready(Ok(Event::Taken)),
+                        false => Poll::Pending,
+                    };
                 }
-                Err(_) => {
+                Poll::Ready(Ok(())) if done < slot.len => self.present = Some((slot, done)),
+                Poll::Ready(Ok(())) => {
+                    self.ring.take();
+                    turn.0 += 1;
+                    if self.ring.must_tell(true) {
+                        return Poll::Ready(Ok(Event::Taken));
+                    }
+                }
+                Poll::Ready(Err(_)) => {
                     self.closed = true;
-                    self.sent.clear();
-                    return Poll::Ready(Event::Closed);
+                    return Poll::Ready(Ok(Event::Closed));
                 }
             }
+        }
+        if self.ring.must_tell(false) {
+            return Poll::Ready(Ok(Event::Taken));
         }
         match (self.finish, self.sink.take_if(|_| self.finish.is_some())) {
             (Some(call), Some(sink)) => {
@@ -138,10 +115,20 @@ impl Stream {
                     };
                     crate::abi::answer(receipt)
                 });
-                Poll::Ready(Event::Finish(call, answer))
+                Poll::Ready(Ok(Event::Finish(call, answer)))
             }
             _ => Poll::Pending,
         }
+    }
+}
+
+/// How many slots were taken in this turn.
+#[derive(Default)]
+pub(super) struct Turn(u32);
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.0 >= TURN
     }
 }
 
@@ -150,20 +137,16 @@ fn cut_short() -> CallError {
     CallError::Refused(message::encode_fault(&message::cut_short()))
 }
 
-/// Copies what one of the host's buffers takes of a slot.
+/// Copies what one of the host's buffers takes of a slot, from `done` on.
 fn take(
     sink: &mut SinkHandle,
-    memory: &Memory,
-    slot: &mut Slot,
+    memory: &SharedMemory,
+    sent: Sent,
+    done: &mut usize,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), SinkError>> {
-    let left = slot.len - slot.taken;
-    let offset = slot.number as usize * SLOT_BYTES + slot.taken;
-    let gone = |error: std::io::Error| {
-        tracing::error!(%error, "a stream's memory cannot be read");
-        SinkError::Closed
-    };
-    let (chunk, count) = if slot.number < LENT_SLOTS {
+    let left = sent.len - *done;
+    let (chunk, count) = if sent.slot < LENT_SLOTS {
         // One buffer for what was one over there, if the host has any that large.
         let mut buffer = match ready!(sink.poll_buffer(left, cx)) {
             Err(SinkError::TooLarge) => ready!(sink.poll_buffer(1, cx))?,
@@ -173,14 +156,14 @@ fn take(
         if count == 0 {
             return Poll::Ready(Err(SinkError::Closed));
         }
-        memory.read(&mut buffer[..count], offset).map_err(gone)?;
+        memory.copy_out(sent.slot, *done, &mut buffer[..count]);
         (buffer.freeze(count), count)
     } else {
         ready!(sink.poll_ready(cx))?;
         let mut bytes = vec![0; left];
-        memory.read(&mut bytes, offset).map_err(gone)?;
+        memory.copy_out(sent.slot, *done, &mut bytes);
         (Bytes::from(bytes).into(), left)
     };
-    slot.taken += count;
+    *done += count;
     Poll::Ready(sink.send_now(chunk))
 }

@@ -15,13 +15,13 @@ use bytes::Bytes;
 use super::link::{Link, Pending};
 use super::options::Process;
 use super::remote::Record;
-use super::stream::{Event, Memory, Stream};
+use super::stream::{Event, Stream, Turn};
 use crate::abi::{
     BoxFuture, HostCalls, Object, Reply, SourceHandle, TaskFault, contain, contain_quietly,
 };
 use crate::host::instance::Work;
 use crate::host::log::CallSpan;
-use crate::wire::{Handed, READ_BYTES_MAX, ToChild, ToHost, WireError, pack};
+use crate::wire::{Handed, READ_BYTES_MAX, SharedMemory, ToChild, ToHost, WireError, pack};
 
 /// The answer to a call, still to come.
 pub(super) type Answered = BoxFuture<Result<Reply, TaskFault>>;
@@ -58,10 +58,9 @@ impl Service {
                 self.wait_for(call, answer)?;
             }
             ToHost::Drop { call, .. } => self.forget(call),
-            ToHost::Chunk { sink, slot, len, .. } => {
-                if let Some(stream) = self.stream(sink)? {
-                    stream.chunk(slot, len)?;
-                }
+            ToHost::Sent { sink, .. } => {
+                // What it is said for: the thread looks at the streams, this one among them.
+                self.stream(sink)?;
             }
             ToHost::Finish { call, sink, .. } => match self.stream(sink)? {
                 Some(stream) => stream.finish(call)?,
@@ -127,19 +126,27 @@ impl Service {
     /// Moves streams and answers calls, as far as that goes now.
     pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<(), WireError> {
         let (request, mut finishing) = (self.request, Vec::new());
+        let mut more = false;
         for (sink, stream) in &mut self.streams {
-            let sink = *sink;
-            while let Poll::Ready(event) = stream.poll_event(cx) {
-                let message = match event {
-                    Event::Taken(slot) => ToChild::Taken { request, sink, slot },
+            let (sink, mut turn) = (*sink, Turn::default());
+            while let Poll::Ready(event) = stream.poll_event(&mut turn, cx) {
+                let message = match event? {
+                    Event::Taken => ToChild::Taken { request, sink },
                     Event::Closed => ToChild::Closed { request, sink },
                     Event::Finish(call, answer) => {
                         finishing.push((sink, call, answer));
                         break;
                     }
+                    Event::Enough => {
+                        more = true;
+                        break;
+                    }
                 };
                 link.say(&message, Bytes::new(), None)?;
             }
+        }
+        if more {
+            cx.waker().wake_by_ref();
         }
         for (sink, call, answer) in finishing {
             self.streams.remove(&sink);
@@ -192,7 +199,7 @@ impl Service {
         self.next_object += 1;
         match object {
             Object::Sink(sink) => {
-                let (memory, other) = Memory::new()
+                let (memory, other) = SharedMemory::new()
                     .map_err(|error| format!("there is no memory for a stream: {error}"))?;
                 self.streams.insert(number, Stream::new(sink, memory));
                 Ok((Handed::Sink(number), Some(other)))
