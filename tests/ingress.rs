@@ -192,7 +192,7 @@ async fn a_program_is_told_why_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_programs_that_exclude_each_other_are_served_in_turn() {
+async fn programs_that_exclude_each_other_are_served_in_turn_and_none_for_another() {
     for place in BOTH {
         let world = World::new();
         let engine = start(&world, place).await;
@@ -200,30 +200,36 @@ async fn two_programs_that_exclude_each_other_are_served_in_turn() {
         let mut wish = json!({ "do": "backup", "item": "db", "operation": "first" });
         let mut first = Program::wish(&world, &wish);
         until(&mut events, |event| has_progressed(event, "first")).await;
-        wish["operation"] = json!("second");
-        let mut second = Program::wish(&world, &wish);
-        second.say(b"second");
-        second.done();
-        until(&mut events, |event| in_phase(event, "second", Phase::Queued)).await;
-        // Of two backups that the rules would make one, each has bytes of its own.
-        let waits = engine.operation(&operation("second")).await.unwrap();
-        soon(async {
-            while waits.status().await.unwrap().waits_for.is_none() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        let behind = waits.status().await.unwrap().waits_for.unwrap().behind;
+        let mut waits = Vec::new();
+        for id in ["second", "third"] {
+            wish["operation"] = json!(id);
+            let mut program = Program::wish(&world, &wish);
+            program.say(id.as_bytes());
+            program.done();
+            until(&mut events, |event| in_phase(event, id, Phase::Queued)).await;
+            let operation = engine.operation(&operation(id)).await.unwrap();
+            soon(async {
+                while operation.status().await.unwrap().waits_for.is_none() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            waits.push((program, operation));
+        }
+        let behind = waits[0].1.status().await.unwrap().waits_for.unwrap().behind;
         assert_eq!(behind, [OperationId::new("first")]);
         first.say(b"the first one");
         first.done();
         assert_eq!(first.hear(), "saved 13 in first/1\n");
-        assert_eq!(second.hear(), "saved 6 in second/1\n");
-        for id in ["first", "second"] {
-            ended(&engine.operation(&operation(id)).await.unwrap()).await.unwrap();
+        // The rules would make one of the two that waited; but each has bytes of its own.
+        for (program, operation) in waits {
+            let id = operation.id();
+            let expected = format!("saved {} in {id}/1\n", id.as_str().len());
+            assert_eq!(program.hear(), expected);
+            ended(&operation).await.unwrap();
         }
         let points = engine.points(&item("db")).await.unwrap();
-        assert_eq!(support::ids(&points), ["first/1", "second/1"]);
+        assert_eq!(support::ids(&points), ["first/1", "second/1", "third/1"]);
         soon(engine.shutdown(Duration::from_secs(30))).await;
     }
 }

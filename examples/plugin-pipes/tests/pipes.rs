@@ -7,7 +7,10 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -255,6 +258,52 @@ async fn a_backup_that_the_agent_begins_makes_the_system_call() {
         let engine = world.start(place, json!({ "command": ["false"] })).await;
         let backup = engine.backup(&item("orders")).submit().await.unwrap();
         assert_eq!(soon(backup.outcome()).await.unwrap_err().code(), "pipes.command");
+        soon(engine.shutdown(Duration::from_secs(30))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_of_another_user_is_heard_if_that_user_may_call_and_else_not() {
+    const NOBODY: u32 = 65_534;
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("left out: it takes root to be somebody else");
+        return;
+    }
+    let world = World::new();
+    // What somebody else needs to come as far as the socket and the program.
+    fs::set_permissions(world.root.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let pipes = world.path("pipes");
+    fs::copy(env!("CARGO_BIN_EXE_pipes"), &pipes).unwrap();
+    let as_nobody = |path: &Path| {
+        let mut program = Command::new(&pipes);
+        program.uid(NOBODY).gid(NOBODY).arg("save").arg(world.socket()).arg("orders");
+        start(program, &[("data", path)])
+    };
+    let pipe = world.fifo("pipe");
+    for (users, is_heard) in [(vec![NOBODY], true), (vec![0, NOBODY - 1], false)] {
+        let engine = world.start(Where::Here, json!({ "users": users })).await;
+        let mut events = engine.subscribe();
+        if is_heard {
+            let system = writing(pipe.clone(), noise(1_000, 4));
+            let (said, code) = ended(as_nobody(&pipe)).await;
+            assert_eq!(code, Some(0), "{said}");
+            system.join().unwrap();
+            // Root is not declared.
+            let (said, code) = ended(world.save("orders", &[("data", &pipe)])).await;
+            assert_eq!(code, Some(1), "{said}");
+        } else {
+            let (said, code) = ended(as_nobody(&pipe)).await;
+            assert_eq!(code, Some(1), "{said}");
+        }
+        let refused = |event: &Event| matches!(event, Event::CallRefused { .. });
+        let Event::CallRefused { code, peer, .. } = until(&mut events, refused).await else {
+            unreachable!("it was waited for")
+        };
+        assert_eq!((code.as_str(), peer.uid), ("ingress.peer", if is_heard { 0 } else { NOBODY }));
+        let peers: Vec<_> = engine.operations().await.unwrap();
+        let peers: Vec<_> = peers.iter().filter_map(|one| one.called_by.as_ref()).collect();
+        assert_eq!(peers.len(), 1, "that of the one that was heard, and no other");
+        assert_eq!((peers[0].peer.uid, peers[0].peer.gid), (NOBODY, NOBODY));
         soon(engine.shutdown(Duration::from_secs(30))).await;
     }
 }

@@ -312,6 +312,9 @@ impl Core {
             return;
         }
         let group = self.requests.group(id);
+        if self.requests.holder(group).is_none() {
+            return;
+        }
         match self.part_from_holder(id) {
             true => _ = self.force_release(group),
             false => self.settle(),
