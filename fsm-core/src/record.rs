@@ -76,6 +76,10 @@ pub enum Body {
     Pause {
         /// Why.
         fault: Fault,
+        /// Whether no step of the state was at work by then, so that none can be found interrupted
+        /// as long as the run waits.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        between_steps: bool,
     },
     /// An operator let a paused run continue, with all its attempts.
     Resume,

@@ -47,6 +47,10 @@ pub struct RunSnapshot {
     pub carried: Box<Carried>,
     /// Whether it runs, pauses or has ended.
     pub status: Status,
+    /// Whether it waits for an operator, and no step of the state has been at work since it began
+    /// to wait, or the one that was has answered.
+    #[serde(default)]
+    pub between_steps: bool,
 }
 
 /// Whether a run runs.
@@ -113,6 +117,7 @@ impl RunSnapshot {
             effects: Vec::new(),
             carried: Box::default(),
             status: Status::Active,
+            between_steps: false,
         };
         snapshot.apply(first)?;
         Ok(snapshot)
@@ -160,6 +165,7 @@ impl RunSnapshot {
                 (self.attempts, self.failed_at) = (0, None);
                 self.effects.clear();
                 self.status = self.standing();
+                self.between_steps = self.is_paused();
             }
             Body::Intent { effect } => {
                 self.effects.push(EffectLog { name: effect, result: None });
@@ -171,19 +177,20 @@ impl RunSnapshot {
             Body::Attempt { attempt, next_at, .. } => {
                 (self.attempts, self.failed_at) = (attempt, Some(record.at));
                 self.wake_at = Some(next_at);
+                self.between_steps = self.is_paused();
             }
             Body::Cancel { reason } => self.ask_to_stop(reason),
             Body::Deadline => {
                 self.carried.deadline = None;
                 self.ask_to_stop("its deadline has passed".to_owned());
             }
-            Body::Pause { fault } => {
+            Body::Pause { fault, between_steps } => {
                 self.carried.paused = Some(fault);
                 self.status = self.standing();
+                self.between_steps = between_steps;
             }
             Body::Resume | Body::Redrive => {
-                self.carried.paused = None;
-                self.status = Status::Active;
+                self.goes_on();
                 // A time that its author chose still counts; the wait for an attempt does not.
                 if self.failed_at.is_some() {
                     self.wake_at = None;
@@ -211,6 +218,10 @@ impl RunSnapshot {
         Some(End { ending: *ending, state, data, fault: fault.clone() })
     }
 
+    fn is_paused(&self) -> bool {
+        matches!(self.status, Status::Paused(_))
+    }
+
     fn standing(&self) -> Status {
         self.carried.paused.clone().map_or(Status::Active, Status::Paused)
     }
@@ -219,8 +230,13 @@ impl RunSnapshot {
     fn ask_to_stop(&mut self, reason: String) {
         self.carried.asked.get_or_insert_with(|| reason.clone());
         self.carried.cancel.get_or_insert(reason);
+        self.goes_on();
+    }
+
+    fn goes_on(&mut self) {
         self.carried.paused = None;
         self.status = Status::Active;
+        self.between_steps = false;
     }
 
     fn hear(&mut self, signal: Pending) {

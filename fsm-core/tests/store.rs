@@ -319,7 +319,11 @@ fn a_cancelled_pause_is_shown_as_active() {
         }))
         .unwrap()
     };
-    block_on(journal.append(vec![first_record("r"), record(2, Body::Pause { fault })])).unwrap();
+    block_on(
+        journal
+            .append(vec![first_record("r"), record(2, Body::Pause { fault, between_steps: true })]),
+    )
+    .unwrap();
     assert_eq!(status(), "paused");
     let reason = "a test".to_owned();
     block_on(journal.append(vec![record(3, Body::Cancel { reason })])).unwrap();

@@ -87,7 +87,7 @@ fn bodies() -> impl Strategy<Value = Body> {
         }),
         1 => Just(Body::Cancel { reason: "a test".to_owned() }),
         1 => Just(Body::Deadline),
-        2 => Just(Body::Pause { fault: fault() }),
+        2 => Just(Body::Pause { fault: fault(), between_steps: true }),
         1 => Just(Body::Resume),
         1 => "[a-z]".prop_map(|id| {
             let data = Data::from_bytes(vec![b'1']);

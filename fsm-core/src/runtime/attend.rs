@@ -66,7 +66,9 @@ impl Drive {
         let machine = Arc::clone(&self.registered.machine);
         let step = AssertUnwindSafe(async move { machine.step(call, port).await }).catch_unwind();
         let mut step = Box::pin(step.instrument(span));
+        self.at_work = true;
         let outcome = self.attend(step.as_mut(), stop, limits, state).await;
+        self.at_work = false;
         drop(retire);
         // A step that is dropped half done runs its authors' drop code.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(step))) {

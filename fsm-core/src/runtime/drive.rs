@@ -50,6 +50,8 @@ pub(super) struct Drive {
     pub(super) seen: Vec<RunId>,
     /// Attempts that this task has made; tells a late intent of an old one apart.
     pub(super) attempt: u64,
+    /// Whether one of them is at work.
+    pub(super) at_work: bool,
 }
 
 impl Drive {
@@ -61,8 +63,8 @@ impl Drive {
         (commands, inbox): (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
         permit: Option<Permit>,
     ) -> Self {
-        let (seen, attempt) = Default::default();
-        Drive { inner, registered, snapshot, cue, commands, inbox, permit, seen, attempt }
+        let (seen, attempt, at_work) = Default::default();
+        Drive { inner, registered, snapshot, cue, commands, inbox, permit, seen, attempt, at_work }
     }
 
     pub(super) async fn until_end(&mut self) -> Result<End, Halt> {

@@ -26,7 +26,7 @@ pub(super) struct Later {
     pub(super) at: Option<Timestamp>,
     /// Whether a clock that is set back may end the wait.
     pub(super) retries: bool,
-    /// Whether no step has been begun in the state, by the journal.
+    /// Whether no step can have been begun in the state that has not answered, by the journal.
     pub(super) untouched: bool,
 }
 
@@ -43,9 +43,7 @@ pub(super) fn due(snapshot: &RunSnapshot, state: &StateInfo, cue: &Cue, now: Tim
     };
     let exhausted = cue.is_exhausted();
     if matches!(snapshot.status, Status::Paused(_)) && !exhausted {
-        let waits = journaled(snapshot).is_some_and(|wait| !wait.is_over(now))
-            || signal_or_child(snapshot, state, now).is_some();
-        return later(None, false, waits);
+        return later(None, false, snapshot.between_steps);
     }
     let cancelled = is_cancelled(snapshot, state);
     if cancelled && waits_for_children(snapshot, state) {

@@ -109,7 +109,7 @@ impl Drive {
                 self.write(vec![Body::Attempt { attempt, fault, next_at }]).await?;
                 self.inner.tell(&self.snapshot.run, event);
             }
-            None if state.retry.pauses(fault.is_retryable()) => self.pause(fault).await?,
+            None if state.retry.pauses(fault.is_retryable()) => self.pause(fault, true).await?,
             None => self.cue.next = Next::Exhausted(Box::new(fault)),
         }
         Ok(())

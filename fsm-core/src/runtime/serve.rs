@@ -3,7 +3,7 @@
 use super::{
     RuntimeError, RuntimeErrorKind,
     command::{Command, Done},
-    cue::Cue,
+    cue::{Cue, Next},
     drive::{Drive, Halt},
     open::{abandoned, translate},
 };
@@ -50,7 +50,10 @@ impl Drive {
                     self.refuse(done, RuntimeErrorKind::Ended);
                 } else {
                     if self.snapshot.status == Status::Active {
-                        self.pause(Fault::user("run.paused", reason)).await?;
+                        // A cue that asks something else than the step tells of a step that has
+                        // been begun.
+                        let between_steps = !self.at_work && matches!(self.cue.next, Next::Run);
+                        self.pause(Fault::user("run.paused", reason), between_steps).await?;
                     }
                     answer(done);
                 }
@@ -74,8 +77,8 @@ impl Drive {
         Ok(())
     }
 
-    pub(super) async fn pause(&mut self, fault: Fault) -> Result<(), Halt> {
-        self.write(vec![Body::Pause { fault: fault.clone() }]).await?;
+    pub(super) async fn pause(&mut self, fault: Fault, between_steps: bool) -> Result<(), Halt> {
+        self.write(vec![Body::Pause { fault: fault.clone(), between_steps }]).await?;
         self.inner.tell(&self.snapshot.run, RunEvent::Paused(fault));
         Ok(())
     }

@@ -115,7 +115,7 @@ impl Row<'_> {
                     millis(*next_at)
                 ],
             ),
-            Body::Pause { fault } => self.set(
+            Body::Pause { fault, .. } => self.set(
                 "UPDATE fsm_run SET last_seq = ?2, last_id = ?3, updated_ms = ?4, fault = ?5,
                  status = 'paused' WHERE run = ?1",
                 params![self.run.as_str(), self.seq, self.id, self.at_ms, fault.to_string()],

@@ -29,6 +29,8 @@ pub(crate) enum Act {
     Wait(u32),
     /// Waits until the test lets it go, then moves on.
     Held,
+    /// Waits until the test lets it go, then fails.
+    HeldThenFault(Fault),
 }
 
 #[derive(Clone, Default)]
@@ -98,11 +100,19 @@ impl World {
                 Ok(())
             }
             Some(Act::Held) => {
-                while !self.is_let_go.load(Ordering::SeqCst) {
-                    super::process::breathe().await;
-                }
+                self.held().await;
                 Ok(())
             }
+            Some(Act::HeldThenFault(fault)) => {
+                self.held().await;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn held(&self) {
+        while !self.is_let_go.load(Ordering::SeqCst) {
+            super::process::breathe().await;
         }
     }
 }

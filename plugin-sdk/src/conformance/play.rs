@@ -424,7 +424,7 @@ fn named(states: &[String]) -> String {
 /// Every fault that the run's journal knows.
 pub(super) fn faults(records: &[Record]) -> impl Iterator<Item = &Fault> {
     records.iter().filter_map(|record| match &record.body {
-        Body::Attempt { fault, .. } | Body::Pause { fault } => Some(fault),
+        Body::Attempt { fault, .. } | Body::Pause { fault, .. } => Some(fault),
         Body::End { fault, .. } => fault.as_ref(),
         _ => None,
     })

@@ -117,7 +117,7 @@ fn eventful() -> Run {
         .with(Body::Attempt { attempt: 1, fault: fault(), next_at: START })
         .with(Body::Signal(signal("s2")))
         .with(Body::ChildEnded { run: id("first"), end: end(Ending::Completed, None) })
-        .with(Body::Pause { fault: fault() })
+        .with(Body::Pause { fault: fault(), between_steps: true })
         .with(Body::Resume)
         .with(Body::Cancel { reason: "enough".to_owned() })
         .with(Body::Deadline)

@@ -50,11 +50,13 @@ fn everybody() -> Vec<Run> {
         Run::new("a/active").intent("e"),
         Run::new("a/ended").enter().end(),
         Run::new("b-failed").with(failed()),
-        Run::new("b/paused").with(Body::Pause { fault: fault() }),
+        Run::new("b/paused").with(Body::Pause { fault: fault(), between_steps: true }),
         Run::new("b/redriven").with(failed()).with(Body::Redrive),
         Run::new("c").of_machine("other"),
         Run::new("c.ended").of_machine("other").end(),
-        Run::new("z/resumed").with(Body::Pause { fault: fault() }).with(Body::Resume),
+        Run::new("z/resumed")
+            .with(Body::Pause { fault: fault(), between_steps: true })
+            .with(Body::Resume),
     ];
     runs.sort_by(|a, b| a.id.cmp(&b.id));
     runs
