@@ -18,6 +18,10 @@ impl Observer for () {
 }
 
 /// Something that happened to a run.
+///
+/// Its beginning is none of these: whoever starts a run knows of it, and of the children that a run
+/// has spawned its record of the next state tells. So the first state that is told is a run's
+/// second one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
