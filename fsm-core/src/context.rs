@@ -239,7 +239,8 @@ impl<'c, M: Machine> Context<'c, M> {
 
     /// Runs an effect that is idempotent by its key: at least once.
     ///
-    /// Its result is journaled with the step's next record, at no cost of its own. If the journal
+    /// Its result is journaled with the step's next record, at no cost of its own, or by itself if
+    /// the step fails for good. If the journal
     /// has the result already, it is returned and `f` does not run.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::{Pruned, Record, Retention, RunId, RunSnapshot, RunSummary, Timestamp
 /// `Ok` only once the records survive a power cut, that a record which does not follow its run's
 /// last one is refused, that what was damaged is found and named instead of being read, and that
 /// after a failed write, except for one that wrote nothing
-/// ([`is_retryable`](JournalError::is_retryable)), nothing more is acknowledged
+/// ([`is_retryable`](JournalError::is_retryable), [`JournalErrorKind::TooLong`]), nothing more is acknowledged
 /// ([`JournalErrorKind::Poisoned`]) until the journal is opened again. `fsm_core::testing::journal_suite` is this promise as tests.
 pub trait Journal: Send + Sync + 'static {
     /// Writes `records`, of one run or of several, all or none. What was asked for first is
@@ -202,6 +202,9 @@ pub enum JournalErrorKind {
     Full,
     /// Somebody else holds the medium.
     Busy,
+    /// A record is longer than the journal can hold. Nothing was written, and the journal takes
+    /// others.
+    TooLong,
     /// Reading or writing failed.
     Storage,
     /// An earlier write failed; the journal must be opened again.
@@ -250,6 +253,7 @@ impl fmt::Display for JournalError {
             JournalErrorKind::Conflict => "somebody else writes to this run",
             JournalErrorKind::Full => "no space is left for the journal",
             JournalErrorKind::Busy => "somebody else holds the journal",
+            JournalErrorKind::TooLong => "the journal holds no record of this length",
             JournalErrorKind::Storage => "the journal could not be read or written",
             JournalErrorKind::Poisoned => "an earlier write failed; open the journal again",
             JournalErrorKind::Unsupported => "this is no journal that this version can read",

@@ -140,6 +140,10 @@ impl Carried {
     /// taken for a new one.
     pub const HEARD_MAX: usize = 256;
 
+    /// How many signals wait in a run at most: another one is refused until a state takes some.
+    /// All of them are written at each transition.
+    pub const SIGNALS_MAX: usize = 1_024;
+
     /// Whether there is nothing to take along.
     pub fn is_empty(&self) -> bool {
         *self == Carried::default()

@@ -3,10 +3,17 @@
 
 mod support;
 
-use fsm_core::{Context, Ending, Fault, Machine, Retry, State, Step, check, go};
+use std::sync::{Arc, Mutex};
+
+use fsm_core::{
+    Context, Ending, Fault, Hosted, Journal, Machine, MemoryJournal, Retry, Runtime, State, Step,
+    check, go,
+    testing::{Intercepted, ManualEnvironment},
+};
 use serde::{Deserialize, Serialize};
 
 use self::support::{
+    id,
     medium::Medium,
     process::Process,
     world::{Act, World, transient},
@@ -73,6 +80,68 @@ fn a_result_of_another_type_is_a_fault(medium: Medium) {
     let process = start(&medium, &World::default());
     let end = process.end_in_time(&process.begin("r", "worker", &Task::OtherType));
     assert_eq!(end.fault.as_ref().map(Fault::code), Some("effect.decode"));
+}
+
+#[test]
+fn results_before_a_fault_ride_with_the_record_of_the_attempt() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let journal = {
+        let written = Arc::clone(&written);
+        Intercepted::new(MemoryJournal::new(), move |journal, records| {
+            let kinds: Vec<_> = records.iter().map(|record| record.body.kind()).collect();
+            written.lock().unwrap().push(kinds.join(" "));
+            journal.append(records)
+        })
+    };
+    let (environment, world) = (ManualEnvironment::default(), World::default());
+    let runtime = Runtime::builder(journal, environment.clone()).build();
+    runtime.register(Hosted::new(Worker, world.clone()), "tests 1").unwrap();
+    runtime.register(Hosted::new(Waiter, world.clone()), "tests 1").unwrap();
+
+    world.add([Act::Fault(transient())]);
+    let run = environment.block_on(runtime.begin::<Worker>(id("r"), &Task::Twice { again: false }));
+    environment.run_until_stalled();
+    environment.advance_to_next();
+    environment.block_on(run.unwrap().end()).unwrap();
+    let seen = std::mem::take(&mut *written.lock().unwrap());
+    assert_eq!(seen, ["enter", "result attempt", "result enter end"], "one write each");
+
+    world.add([Act::Fault(transient())]);
+    environment.block_on(runtime.begin::<Waiter>(id("s"), &Patience)).unwrap();
+    environment.run_until_stalled();
+    assert_eq!(*written.lock().unwrap(), ["enter", "result pause"], "one write each");
+}
+
+/// Has one attempt, and an operator for when it fails.
+struct Waiter;
+
+impl Machine for Waiter {
+    const NAME: &'static str = "waiter";
+    type Host = World;
+    type Initial = Patience;
+    type States = (Patience, Finished);
+}
+check!(Waiter);
+
+#[derive(Serialize, Deserialize)]
+struct Patience;
+
+impl State<Waiter> for Patience {
+    const NAME: &'static str = "patience";
+    const RETRY: Retry = Retry::times(1).or_pause();
+    type Next = (Finished,);
+
+    async fn run(self, _: &Waiter, cx: &mut Context<'_, Waiter>) -> Step<Self> {
+        let world = cx.host().clone();
+        cx.effect("a", async |_| Ok(1)).await?;
+        world.act(cx).await?;
+        go(Finished)
+    }
+}
+
+impl State<Waiter> for Finished {
+    const NAME: &'static str = "finished";
+    type Next = ();
 }
 
 struct Worker;

@@ -55,12 +55,12 @@ fn a_signal_after_the_clock_was_set_back_does_not_prolong_a_retry(medium: Medium
     process.until(|| process.kinds("r").contains(&"attempt"));
     process.until_asleep();
     let environment = process.die();
+    drop(run);
     environment.set_back(HOUR);
 
     let process = Process::full_at(&medium, environment, &world);
     process.order("r", 1);
     assert_eq!(process.end(&process.attach("r").unwrap()).ending, Ending::Completed);
-    drop(run);
 }
 
 fn a_clock_set_back_in_an_attempt_does_not_time_it_out(medium: Medium) {

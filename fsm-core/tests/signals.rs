@@ -9,7 +9,7 @@ use std::{
 };
 
 use fsm_core::{
-    Body, Carried, Data, Fault, Hosted, Journal, MemoryJournal, Outcome, RunEvent, Runtime,
+    Body, Carried, Data, Ending, Fault, Hosted, Journal, MemoryJournal, Outcome, RunEvent, Runtime,
     RuntimeErrorKind, StepKind, testing::Intercepted, testing::ManualEnvironment,
 };
 use futures::{FutureExt, channel::oneshot};
@@ -386,4 +386,18 @@ fn an_id_is_remembered_over_so_many_others_and_as_long_as_the_signal_waits() {
     assert_eq!(heard(), others + 4, "what waits is known for ever");
     process.order("r", 1);
     assert_eq!(process.ended("r"), r#"completed {"orders":[1,1]}"#, "and what is gone is not");
+}
+
+#[test]
+fn no_more_signals_wait_than_a_run_holds_until_one_is_taken() {
+    let process = Process::full(&Medium::memory(), &World::default());
+    process.begin("r", "desk", &serve(2));
+    for number in 0..Carried::SIGNALS_MAX {
+        process.tell("r", &format!("{number}"), &Gossip).unwrap();
+    }
+    let tell = |id: &str| kind(process.tell("r", id, &Order(1)));
+    assert_eq!(tell("one more"), Some(RuntimeErrorKind::TooManySignals));
+    process.tell("r", "0", &Gossip).unwrap();
+    assert_eq!(process.inspect("r").carried.signals.len(), Carried::SIGNALS_MAX);
+    assert_eq!(process.end(&process.cancel("r")).ending, Ending::Cancelled, "it goes on");
 }

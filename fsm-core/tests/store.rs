@@ -257,8 +257,8 @@ fn records_of_two_owners_are_written_together_or_not_at_all() {
 fn a_run_whose_first_record_somebody_else_wrote_is_launched() {
     let world = World::default();
     let medium = Medium::sqlite();
+    block_on(medium.open().append(vec![first_record("r")])).unwrap();
     let process = Process::start(&medium).with(Job, &world);
-    process.block_on(medium.open().append(vec![first_record("r")])).unwrap();
     let run = process.block_on(process.runtime.launch(&id("r"))).unwrap();
     assert_eq!(process.end(&run).ending, Ending::Completed);
 }

@@ -12,6 +12,7 @@ use super::{
     due::{Due, Later, due, is_out_of_time},
     family::Birth,
     inner::{Inner, Registered, Settled},
+    outcome::too_long,
     permit::Permit,
 };
 use crate::{
@@ -95,7 +96,10 @@ impl Drive {
                 }
                 // A migration has led here, and what it made of the state is the result.
                 let RunSnapshot { state: next, data, carried, .. } = self.snapshot.clone();
-                self.enter(Move { next, data, wake_at: None, carried }, &[], Vec::new()).await?;
+                let moved = Move { next, data, wake_at: None, carried };
+                if let Some(fault) = self.enter(moved, &[], Vec::new()).await? {
+                    return Err(Halt::Quarantined(fault.to_string()));
+                }
                 continue;
             }
             match due(&self.snapshot, state, &self.cue, self.inner.environment.now()) {
@@ -108,7 +112,7 @@ impl Drive {
                     self.record(StepKind::Cancel, outcome, state).await?;
                 }
                 Due::Call if !self.cue.is_exhausted() && self.is_out_of_time(state) => {
-                    self.failed(StepKind::Run, state, state_timeout()).await?;
+                    self.failed(StepKind::Run, state, state_timeout(), Vec::new()).await?;
                 }
                 Due::Call => {
                     if matches!(self.cue.next, Next::Run)
@@ -188,7 +192,8 @@ impl Drive {
     }
 
     /// Moves to the next state, durably, together with the children that are born with the move.
-    /// Answers with the fault of a step whose children cannot be born.
+    /// Answers with the fault of a step whose children cannot be born, or that wants too much
+    /// recorded.
     pub(super) async fn enter(
         &mut self,
         Move { next, data, wake_at, mut carried }: Move,
@@ -219,12 +224,14 @@ impl Drive {
             bodies.push(Body::End { ending, fault });
         }
         let firsts = births.iter().map(|birth| birth.first.clone()).collect();
-        if let Err(halt) = self.append(bodies, firsts).await {
-            let is_conflict = matches!(&halt, Halt::Journal(error) if error.kind() == CONFLICT);
-            return match is_conflict {
-                true => self.taken(&births).await?.map_or(Err(halt), |fault| Ok(Some(fault))),
-                false => Err(halt),
-            };
+        match too_long(self.append(bodies, firsts).await) {
+            Ok(None) => {}
+            Ok(fault) => return Ok(fault),
+            Err(Halt::Journal(error)) if error.kind() == CONFLICT => {
+                let taken = self.taken(&births).await?;
+                return taken.map_or(Err(Halt::Journal(error)), |fault| Ok(Some(fault)));
+            }
+            Err(halt) => return Err(halt),
         }
         self.cue = Cue::default();
         tracing::debug!(state = next, entry, "entered");

@@ -24,6 +24,9 @@ pub enum RuntimeErrorKind {
     Ended,
     /// The run did not fail in a state that it could continue at.
     NotFailed,
+    /// [`SIGNALS_MAX`](crate::Carried::SIGNALS_MAX) signals wait in the run that no state has
+    /// taken yet.
+    TooManySignals,
     /// There is such a run, of another machine.
     OtherMachine,
     /// The runtime was stopped.
@@ -83,6 +86,7 @@ impl fmt::Display for RuntimeError {
             RuntimeErrorKind::Input => "this has no serde form",
             RuntimeErrorKind::Ended => "the run has ended",
             RuntimeErrorKind::NotFailed => "the run did not fail in a state that it can go on at",
+            RuntimeErrorKind::TooManySignals => "too many signals wait in the run already",
             RuntimeErrorKind::OtherMachine => "the run is one of another machine",
             RuntimeErrorKind::Stopped => "the runtime was stopped",
         };

@@ -89,7 +89,9 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As [`attach`](Runtime::attach), and [`RuntimeErrorKind::Ended`].
+    /// As [`attach`](Runtime::attach), [`RuntimeErrorKind::Ended`],
+    /// [`RuntimeErrorKind::TooManySignals`], and [`TooLong`](crate::JournalErrorKind::TooLong) of the journal if
+    /// its data is, which harms the run in no way.
     ///
     /// # Cancel safety
     ///

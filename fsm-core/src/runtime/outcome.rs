@@ -1,14 +1,18 @@
 //! What came of a call: what is recorded of it, and what follows.
 
 use super::{
+    RuntimeErrorKind,
     cue::Next,
     drive::{Drive, Halt, Move},
     due::is_cancelled,
 };
 use crate::{
-    Body, Carried, Class, EffectLog, Ending, Fault, Outcome, RunEvent, RunSnapshot, StateInfo,
-    StepKind, Timestamp, Verdict,
+    Body, Carried, Class, EffectLog, Ending, Fault, JournalErrorKind, Outcome, RunEvent,
+    RunSnapshot, StateInfo, StepKind, Timestamp, Verdict,
 };
+
+/// What a journal says to a record that it has no room for, and never will.
+pub(super) const TOO_LONG: RuntimeErrorKind = RuntimeErrorKind::Journal(JournalErrorKind::TooLong);
 
 impl Drive {
     /// Records what came of a call.
@@ -23,7 +27,12 @@ impl Drive {
         let Outcome { effects, taken, spawned, verdict } = outcome;
         let effects = results(effects);
         let fault = match verdict {
-            Verdict::Again if kind == StepKind::Interrupted => return self.write(effects).await,
+            Verdict::Again if kind == StepKind::Interrupted => {
+                match too_long(self.write(effects.clone()).await)? {
+                    None => return Ok(()),
+                    Some(fault) => fault,
+                }
+            }
             Verdict::Again => {
                 Fault::bug("state.again", "only the edge for interruptions may run the state again")
             }
@@ -52,8 +61,7 @@ impl Drive {
             Verdict::Quarantine(fault) => return Err(Halt::Quarantined(fault.to_string())),
             Verdict::Unreadable(fault) | Verdict::Fault(fault) => fault,
         };
-        self.write(effects).await?;
-        self.failed(kind, state, fault).await
+        self.failed(kind, state, fault, effects).await
     }
 
     /// Whether the state's data are what this very machine was started with.
@@ -77,19 +85,36 @@ impl Drive {
         carried
     }
 
-    /// Decides what follows a call that did not lead to another state.
+    /// Records a call that did not lead to another state, with the results of its `effects`, and
+    /// decides what follows.
     pub(super) async fn failed(
         &mut self,
         kind: StepKind,
         state: &StateInfo,
         fault: Fault,
+        effects: Vec<Body>,
+    ) -> Result<(), Halt> {
+        match too_long(self.follow(kind.clone(), state, fault, effects).await)? {
+            None => Ok(()),
+            // Be it the results or the fault itself that is too long: both go.
+            Some(fault) => self.follow(kind, state, fault, Vec::new()).await,
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        kind: StepKind,
+        state: &StateInfo,
+        fault: Fault,
+        mut effects: Vec<Body>,
     ) -> Result<(), Halt> {
         let now = self.inner.environment.now();
         if kind != StepKind::Cancel && is_cancelled(&self.snapshot, state) {
             // Stopped because it was asked to: the next round takes the edge for that.
-            return Ok(());
+            return self.write(effects).await;
         }
         if fault.class() == Class::Interrupted {
+            self.write(effects).await?;
             self.cue.was_interrupted(kind, now);
             return Ok(());
         }
@@ -101,16 +126,23 @@ impl Drive {
             StepKind::Run | StepKind::Interrupted => None,
         };
         if let Some(ending) = ending {
+            self.write(effects).await?;
             return self.finish(ending, Some(self.reason(fault))).await.map(|_| ());
         }
         match self.next_attempt(&kind, state, &fault, now) {
             Some((attempt, next_at)) => {
                 let event = RunEvent::AttemptFailed { attempt, fault: fault.clone() };
-                self.write(vec![Body::Attempt { attempt, fault, next_at }]).await?;
+                effects.push(Body::Attempt { attempt, fault, next_at });
+                self.write(effects).await?;
                 self.inner.tell(&self.snapshot.run, event);
             }
-            None if state.retry.pauses(fault.is_retryable()) => self.pause(fault, true).await?,
-            None => self.cue.next = Next::Exhausted(Box::new(fault)),
+            None if state.retry.pauses(fault.is_retryable()) => {
+                self.pause(effects, fault, true).await?;
+            }
+            None => {
+                self.write(effects).await?;
+                self.cue.next = Next::Exhausted(Box::new(fault));
+            }
         }
         Ok(())
     }
@@ -142,6 +174,19 @@ impl Drive {
             Some(reason) if fault == Fault::cancelled() => Fault::cancelled_because(reason),
             _ => fault,
         }
+    }
+}
+
+/// The fault of a step that wants more recorded than the journal has room for; `None` if it is
+/// `written`.
+pub(super) fn too_long(written: Result<(), Halt>) -> Result<Option<Fault>, Halt> {
+    match written {
+        Err(Halt::Journal(error)) if error.kind() == TOO_LONG => {
+            let message = "what the step wants recorded is longer than a record can be";
+            let fault = Fault::permanent("record.too_long", message).caused_by(&error);
+            Ok(Some(fault.advise("store what is large outside, and record its name")))
+        }
+        written => written.map(|()| None),
     }
 }
 

@@ -6,8 +6,9 @@ use super::{
     cue::{Cue, Next},
     drive::{Drive, Halt},
     open::{abandoned, translate},
+    outcome::TOO_LONG,
 };
-use crate::{Body, Ending, Fault, Pending, RunEvent, Status};
+use crate::{Body, Carried, Ending, Fault, Pending, RunEvent, Status};
 
 impl Drive {
     /// Serves what has arrived while nobody listened.
@@ -53,7 +54,8 @@ impl Drive {
                         // A cue that asks something else than the step tells of a step that has
                         // been begun.
                         let between_steps = !self.at_work && matches!(self.cue.next, Next::Run);
-                        self.pause(Fault::user("run.paused", reason), between_steps).await?;
+                        let fault = Fault::user("run.paused", reason);
+                        self.pause(Vec::new(), fault, between_steps).await?;
                     }
                     answer(done);
                 }
@@ -77,8 +79,15 @@ impl Drive {
         Ok(())
     }
 
-    pub(super) async fn pause(&mut self, fault: Fault, between_steps: bool) -> Result<(), Halt> {
-        self.write(vec![Body::Pause { fault: fault.clone(), between_steps }]).await?;
+    /// Waits for an operator; what is to be recorded `before` that rides with it.
+    pub(super) async fn pause(
+        &mut self,
+        mut before: Vec<Body>,
+        fault: Fault,
+        between_steps: bool,
+    ) -> Result<(), Halt> {
+        before.push(Body::Pause { fault: fault.clone(), between_steps });
+        self.write(before).await?;
         self.inner.tell(&self.snapshot.run, RunEvent::Paused(fault));
         Ok(())
     }
@@ -113,11 +122,21 @@ impl Drive {
             answer(done);
         } else if self.has_ended() {
             self.refuse(done, RuntimeErrorKind::Ended);
+        } else if carried.signals.len() >= Carried::SIGNALS_MAX {
+            self.refuse(done, RuntimeErrorKind::TooManySignals);
         } else {
             let (id, name) = (signal.id.clone(), signal.name.clone());
-            self.write(vec![Body::Signal(signal)]).await?;
-            answer(done);
-            self.inner.tell(&self.snapshot.run, RunEvent::Signalled { id, name });
+            match self.write(vec![Body::Signal(signal)]).await {
+                Ok(()) => {
+                    answer(done);
+                    self.inner.tell(&self.snapshot.run, RunEvent::Signalled { id, name });
+                }
+                // Its sender's matter alone.
+                Err(Halt::Journal(error)) if error.kind() == TOO_LONG => {
+                    let _ = done.send(Err(error));
+                }
+                Err(halt) => return Err(halt),
+            }
         }
         Ok(())
     }

@@ -23,9 +23,9 @@ impl Sealed {
         })?;
         // Refused here, where it is its run's matter alone: on the writer's thread a statement
         // that fails is taken for a failure of the disk.
-        if let Some(why) = unstorable(&record, body.len()) {
+        if let Some((kind, why)) = unstorable(&record, body.len()) {
             let subject = format!("{} record {}", record.run, record.seq);
-            return Err(JournalError::new(JournalErrorKind::Storage, subject).caused_by(why));
+            return Err(JournalError::new(kind, subject).caused_by(why));
         }
         let checksum = checksum(record.run.as_str(), record.seq, millis(record.at), &body);
         Ok(Sealed { record, body, checksum })
@@ -33,12 +33,13 @@ impl Sealed {
 }
 
 /// Why SQLite has no room for `record`, whose body is so long, if it has none.
-fn unstorable(record: &Record, body_bytes: usize) -> Option<&'static str> {
+fn unstorable(record: &Record, body_bytes: usize) -> Option<(JournalErrorKind, &'static str)> {
     let entry = if let Body::Enter { entry, .. } = record.body { entry } else { 0 };
     if body_bytes > BODY_BYTES_MAX {
-        return Some("it is longer than half a gibibyte");
+        return Some((JournalErrorKind::TooLong, "it is longer than half a gibibyte"));
     }
-    (i64::try_from(record.seq.max(entry)).is_err()).then_some("its number is out of range")
+    let is_out_of_range = i64::try_from(record.seq.max(entry)).is_err();
+    is_out_of_range.then_some((JournalErrorKind::Storage, "its number is out of range"))
 }
 
 /// CRC-32 of what makes a record: it finds a row that was changed, and one that stands in
@@ -62,17 +63,18 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(seq: u64, body_bytes: usize, is_storable: bool) {
+    fn check(seq: u64, body_bytes: usize, refused: Option<JournalErrorKind>) {
         let run = crate::RunId::new("r").unwrap();
         let record = Record { run, seq, at: Timestamp::default(), body: Body::Resume };
-        assert_eq!(unstorable(&record, body_bytes).is_none(), is_storable, "{seq} {body_bytes}");
+        let unstorable = unstorable(&record, body_bytes).map(|(kind, _)| kind);
+        assert_eq!(unstorable, refused, "{seq} {body_bytes}");
     }
 
     #[test]
     fn what_sqlite_has_no_room_for_is_refused() {
-        check(1, BODY_BYTES_MAX, true);
-        check(1, BODY_BYTES_MAX + 1, false);
-        check(i64::MAX as u64, 1, true);
-        check(i64::MAX as u64 + 1, 1, false);
+        check(1, BODY_BYTES_MAX, None);
+        check(1, BODY_BYTES_MAX + 1, Some(JournalErrorKind::TooLong));
+        check(i64::MAX as u64, 1, None);
+        check(i64::MAX as u64 + 1, 1, Some(JournalErrorKind::Storage));
     }
 }
