@@ -14,7 +14,7 @@ mod turnstile;
 mod upgrade;
 
 use fsm_core::{
-    Hosted,
+    Ending, Hosted,
     testing::{ManualEnvironment, Trial, TrialReport},
 };
 use order_saga::{
@@ -47,10 +47,13 @@ fn order(address: &str) -> Trial<Shop> {
         .machine(|shop| Hosted::new(Orders, shop.clone()))
         .machine(|shop| Hosted::new(Parcels, shop.clone()))
         .observe(Shop::balance)
-        .always(|shop| match shop.balance().trim_end() {
-            "Teapots that are gone: 1. Money that came in: 40." => Ok(()),
-            "Teapots that are gone: 0. Money that came in: 0." => Ok(()),
-            other => Err(other.to_owned()),
+        .always_at_end(|shop, end| match (end.ending, shop.balance().trim_end()) {
+            (Ending::Completed, "Teapots that are gone: 1. Money that came in: 40.") => Ok(()),
+            (
+                Ending::Cancelled | Ending::Failed,
+                "Teapots that are gone: 0. Money that came in: 0.",
+            ) => Ok(()),
+            (ending, balance) => Err(format!("{}: {balance}", ending.as_str())),
         })
 }
 

@@ -198,6 +198,9 @@ impl State<Orders> for Shipping {
     const NAME: &'static str = "shipping";
     const DOC: &'static str = "Wait for the parcel to arrive; it cannot be called back.";
     const WAIT: Wait = Wait::for_children();
+    // What became of the parcel is known, so a failure here must not decide whose the money is:
+    // the run pauses until somebody has mended what is wrong.
+    const RETRY: Retry = Retry::times(10).or_pause_always();
     const CANCEL: Cancel = Cancel::Defer;
     type Next = (Delivered, Refund);
 
