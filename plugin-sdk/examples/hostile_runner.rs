@@ -184,6 +184,19 @@ fn main() {
                 parent.say(&call, &body);
             }
         }
+        "short questions whose answers it does not read" => {
+            for call in 0..1000 {
+                let call = json!({ "m": "call", "request": request, "call": call, "op": "echo" });
+                parent.say(&call, b"");
+            }
+        }
+        "long questions that are not answered" => {
+            let body = vec![0; 1 << 20];
+            for call in 0..1000 {
+                let call = json!({ "m": "call", "request": request, "call": call, "op": "never" });
+                parent.say(&call, &body);
+            }
+        }
         "silence" => {
             let _ = parent.0.shutdown(std::net::Shutdown::Both);
         }

@@ -29,6 +29,9 @@ plugin_sdk::export_entry!(Zoo);
 
 unsafe extern "C" {
     safe fn fork() -> i32;
+    safe fn getppid() -> i32;
+    safe fn getpgid(process: i32) -> i32;
+    safe fn setpgid(process: i32, group: i32) -> i32;
 }
 
 impl Instance for Zoo {
@@ -86,6 +89,19 @@ async fn run(call: Call) -> Reply {
                 hang();
             }
             std::process::exit(3)
+        }
+        "change sides" => {
+            // To the agent's own group.
+            match setpgid(0, getpgid(getppid())) {
+                0 => hang(),
+                _ => Reply::error("it may not"),
+            }
+        }
+        "ask at once" => {
+            let calls = (0..rest.parse().unwrap_or(1)).map(|_| call.host.call("large", ""));
+            let replies = futures::future::join_all(calls).await;
+            let bodies = replies.into_iter().filter_map(|reply| reply.ok()?.result.ok());
+            Reply::ok(bodies.map(|body| body.len()).sum::<usize>().to_string())
         }
         "close everything" => {
             for number in 0..100 {

@@ -5,15 +5,16 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{CutsShort, Services, Wrong, built, trusted};
 use futures::executor::block_on;
-use plugin_sdk::abi::{Crash, SinkHandle, TaskFault};
+use plugin_sdk::abi::{BoxFuture, Crash, Reply, SinkHandle, TaskFault};
 use plugin_sdk::host::{
-    BufferPool, ChannelSink, ChunkReceiver, Image, InitError, Library, LoadError, LoadErrorKind,
+    BufferPool, ChannelSink, ChunkReceiver, HostCalls, Image, InitError, Library, LoadError, LoadErrorKind,
     PluginInstance, Process, Runner,
 };
 
@@ -405,7 +406,7 @@ fn what_does_not_stop_is_asked_given_time_and_killed() {
         task.cancel();
         block_on(task).expect_err("it is killed")
     };
-    for request in ["deaf", "hang", "hang inline", "hang in start"] {
+    for request in ["deaf", "hang", "hang inline", "hang in start", "change sides"] {
         assert_eq!(ended(request), TaskFault::Crashed(Crash::TimedOut), "{request}");
     }
     // Without a connection to listen to, the process may end by itself before it is killed.
@@ -521,6 +522,56 @@ fn a_flood_of_lines_records_and_calls_is_survived() {
     back_to(&before);
 }
 
+/// A host whose answers are long.
+struct Wordy;
+
+impl HostCalls for Wordy {
+    fn call(&self, _: &str, _: Bytes) -> BoxFuture<Reply> {
+        Box::pin(std::future::ready(Reply::ok(vec![0; 1 << 20])))
+    }
+}
+
+#[test]
+fn answers_that_are_ready_at_once_are_more_than_may_wait_for_a_child() {
+    let _alone = alone();
+    let plugin = isolated("zoo");
+    let answered = common::ask_with(&plugin, "ask at once:200", Arc::new(Wordy));
+    assert_eq!(answered, format!("+{}", 200_u64 << 20));
+}
+
+#[test]
+fn who_asks_for_much_and_reads_nothing_is_answered_little() {
+    let _alone = alone();
+    let process = hostile_process("short questions whose answers it does not read");
+    let process = process.cancel_grace(Duration::from_millis(50));
+    let plugin = library("zoo", process).expect("a plugin").init("").expect("an instance");
+    let host = Arc::new(Counts::default());
+    let task = plugin.start("anything", host.clone());
+    until("it asks", || host.asked.load(Ordering::Relaxed) == 1000);
+    task.cancel();
+    assert_eq!(block_on(task).expect_err("it is killed"), TaskFault::Crashed(Crash::TimedOut));
+    let answered = host.answered.load(Ordering::Relaxed);
+    assert!((1..=6).contains(&answered), "{answered} answers of a mebibyte waited for it");
+}
+
+/// A host that counts the long answers that somebody waited for.
+#[derive(Default)]
+struct Counts {
+    asked: AtomicUsize,
+    answered: Arc<AtomicUsize>,
+}
+
+impl HostCalls for Counts {
+    fn call(&self, _: &str, _: Bytes) -> BoxFuture<Reply> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let answered = self.answered.clone();
+        Box::pin(async move {
+            answered.fetch_add(1, Ordering::Relaxed);
+            Reply::ok(vec![0; 1 << 20])
+        })
+    }
+}
+
 #[test]
 fn nothing_that_a_plugin_forks_outlives_its_process() {
     let _alone = alone();
@@ -614,6 +665,7 @@ fn a_child_that_breaks_the_protocol_is_killed_and_nothing_else_happens() {
         "two calls of one number",
         "more calls than are answered",
         "questions whose answers it does not read",
+        "long questions that are not answered",
     ] {
         let crash = hostile(how);
         assert!(matches!(crash, Crash::Protocol(_)), "{how}: {crash:?}");

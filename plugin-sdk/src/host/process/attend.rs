@@ -14,7 +14,7 @@ use super::child::{Child, crash};
 use super::link::{Greeting, Link};
 use super::options::Process;
 use super::output::{Allowance, Output};
-use super::work::Service;
+use super::work::{Served, Service};
 use crate::abi::{Crash, Object, contain};
 use crate::host::log::{HostLog, level_wanted};
 use crate::host::redact::Redactor;
@@ -86,6 +86,7 @@ fn attend(link: &Arc<Link>, errand: Errand) -> Crash {
         makes_instance: errand.config.is_some(),
         receiver: Receiver::default(),
         services: BTreeMap::new(),
+        holds_back: false,
         outputs: [Output::new("stdout"), Output::new("stderr")],
         open: [true; 3],
         records: Allowance::new(10_000, 1_000),
@@ -116,6 +117,8 @@ struct Attendant<'a> {
     receiver: Receiver<ToHost>,
     /// What the requests under way have asked for.
     services: BTreeMap<u64, Service>,
+    /// Whether answers wait until the child has read others.
+    holds_back: bool,
     outputs: [Output; 2],
     /// Which of socket, output and errors the child has not closed.
     open: [bool; 3],
@@ -157,7 +160,10 @@ impl Attendant<'_> {
     fn converse(&mut self, child: &Child) {
         let waker = Waker::from(self.link.clone());
         loop {
-            self.serve(&mut Context::from_waker(&waker));
+            // Who is being killed needs no more answers.
+            if self.verdict.is_none() {
+                self.serve(&mut Context::from_waker(&waker));
+            }
             self.judge();
             if self.verdict.is_some() {
                 child.kill();
@@ -176,9 +182,13 @@ impl Attendant<'_> {
     fn serve(&mut self, cx: &mut Context<'_>) {
         let link = self.link;
         self.services.retain(|request, _| link.is_live(*request));
+        self.holds_back = false;
         for service in self.services.values_mut() {
-            if let Err(error) = service.serve(link, cx) {
-                self.verdict.get_or_insert(Crash::Protocol(error.to_string()));
+            match service.serve(link, cx) {
+                Ok(served) => self.holds_back |= served == Served::HeldBack,
+                Err(error) => {
+                    self.verdict.get_or_insert(Crash::Protocol(error.to_string()));
+                }
             }
         }
     }
@@ -188,8 +198,14 @@ impl Attendant<'_> {
         let none = PollFlags::empty();
         let reads = self.open[0] && self.verdict.is_none();
         let mut wanted = if reads { PollFlags::IN } else { none };
-        if self.open[0] && self.verdict.is_none() && self.link.flush() {
-            wanted |= PollFlags::OUT;
+        let mut at_once = false;
+        if self.open[0] && self.verdict.is_none() {
+            if self.link.flush() {
+                wanted |= PollFlags::OUT;
+            } else {
+                // The child has read on since the answers were held back.
+                at_once = self.holds_back;
+            }
         }
         let pipe = |open| if open { PollFlags::IN } else { none };
         let bell = self.link.bell();
@@ -210,7 +226,8 @@ impl Attendant<'_> {
                 others.push(index);
             }
         }
-        let timeout = self.next_deadline().map(|at| {
+        let deadline = if at_once { Some(Instant::now()) } else { self.next_deadline() };
+        let timeout = deadline.map(|at| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 
 use super::options::Process;
 use super::runner::ARGUMENT;
@@ -95,9 +97,11 @@ impl Child {
         self.pidfd.as_fd()
     }
 
-    /// Kills the whole group. The process is not reaped yet, so its number is still its own.
+    /// Kills the process and its group. It is not reaped yet, so its number is still its own.
     pub(super) fn kill(&self) {
-        // Nothing is left to be killed if it has ended.
+        // The process by itself, too: it may have gone to another group, the agent's for one.
+        // Nothing is left to be killed if they have ended.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = kill_process_group(self.pid, Signal::KILL);
     }
 

@@ -17,6 +17,8 @@ use crate::wire::{Flow, Outgoing, Refusal, Status, ToChild, WireError, send};
 
 /// So much may wait for a child to read it; more is read by nobody.
 const OUTGOING_BYTES_MAX: usize = 64 << 20;
+/// While so much waits already, calls are not answered.
+const ANSWERS_BYTES_MAX: usize = 4 << 20;
 
 /// The conversation with one child.
 pub(super) struct Link {
@@ -313,6 +315,12 @@ impl Link {
     /// Sends what waits; whether something still does.
     pub(super) fn flush(&self) -> bool {
         !self.lock().flush()
+    }
+
+    /// Whether the child reads what it is told, so that it can be given more answers.
+    pub(super) fn has_room(&self) -> bool {
+        let mut state = self.lock();
+        state.flush() || state.outgoing_bytes < ANSWERS_BYTES_MAX
     }
 
     /// Whether somebody wants the child killed.

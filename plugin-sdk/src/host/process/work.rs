@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Bound;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(super) type Answered = BoxFuture<Result<Reply, TaskFault>>;
 
 /// No plugin waits for so many answers at once.
 const CALLS_MAX: usize = 4096;
+/// Nor are the documents of those calls larger together.
+const CALLS_BYTES_MAX: usize = 64 << 20;
 /// Nor does it have so many streams and sources open.
 const OBJECTS_MAX: usize = 1024;
 
@@ -35,27 +38,46 @@ const OBJECTS_MAX: usize = 1024;
 pub(super) struct Service {
     request: u64,
     host: Arc<dyn HostCalls>,
-    calls: BTreeMap<u64, Answered>,
+    calls: BTreeMap<u64, Waiting>,
+    /// How large the documents of the calls are.
+    calls_bytes: usize,
     streams: BTreeMap<u64, Stream>,
     sources: BTreeMap<u64, SourceHandle>,
     next_object: u64,
 }
 
+/// A call that is not answered yet.
+struct Waiting {
+    /// How large its document is, which its answer may need to the end.
+    bytes: usize,
+    answer: Answered,
+}
+
+/// How far the calls were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// As far as that goes now.
+    All,
+    /// Until the child has more to read than it has read lately; the others have to wait for that.
+    HeldBack,
+}
+
 impl Service {
     pub(super) fn new(request: u64, host: Arc<dyn HostCalls>) -> Self {
-        let (calls, streams, sources) = Default::default();
-        Self { request, host, calls, streams, sources, next_object: 1 }
+        let (calls, calls_bytes, streams, sources) = Default::default();
+        Self { request, host, calls, calls_bytes, streams, sources, next_object: 1 }
     }
 
     /// Takes what the plugin asks for.
     pub(super) fn hear(&mut self, message: ToHost, payload: Bytes) -> Result<(), WireError> {
         match message {
             ToHost::Call { call, op, .. } => {
+                let bytes = payload.len();
                 let answer = match contain(|| self.host.call(&op, payload)) {
                     Ok(reply) => Box::pin(async move { Ok(reply.await) }) as Answered,
                     Err(panic) => Box::pin(async move { Err(TaskFault::Panicked(panic)) }),
                 };
-                self.wait_for(call, answer)?;
+                self.wait_for(call, bytes, answer)?;
             }
             ToHost::Drop { call, .. } => self.forget(call),
             ToHost::Sent { sink, .. } => {
@@ -65,7 +87,7 @@ impl Service {
             ToHost::Finish { call, sink, .. } => match self.stream(sink)? {
                 Some(stream) => stream.finish(call)?,
                 None => {
-                    self.wait_for(call, Box::pin(async { Err(TaskFault::Finished) }))?;
+                    self.wait_for(call, 0, Box::pin(async { Err(TaskFault::Finished) }))?;
                 }
             },
             ToHost::DropSink { sink, .. } => {
@@ -82,7 +104,7 @@ impl Service {
                 };
                 let reading = source.read_at(offset, len);
                 let answer = Box::pin(async move { crate::abi::answer(reading.await) });
-                self.wait_for(call, answer)?;
+                self.wait_for(call, 0, answer)?;
             }
             ToHost::DropSource { source, .. } => {
                 let source = self.sources.remove(&source);
@@ -108,11 +130,13 @@ impl Service {
         Ok(self.streams.get_mut(&sink))
     }
 
-    fn wait_for(&mut self, call: u64, answer: Answered) -> Result<(), WireError> {
-        if self.calls.len() >= CALLS_MAX {
+    fn wait_for(&mut self, call: u64, bytes: usize, answer: Answered) -> Result<(), WireError> {
+        // A document is never longer than a frame.
+        self.calls_bytes += bytes;
+        if self.calls.len() >= CALLS_MAX || self.calls_bytes > CALLS_BYTES_MAX {
             return Err(WireError::Unexpected("more calls than a host answers at once"));
         }
-        match self.calls.insert(call, answer) {
+        match self.calls.insert(call, Waiting { bytes, answer }) {
             None => Ok(()),
             Some(_) => Err(WireError::Unexpected("two calls of one number")),
         }
@@ -120,11 +144,12 @@ impl Service {
 
     fn forget(&mut self, call: u64) {
         let forgotten = self.calls.remove(&call);
+        self.calls_bytes -= forgotten.as_ref().map_or(0, |waiting| waiting.bytes);
         contain_quietly("dropping a call", || drop(forgotten));
     }
 
     /// Moves streams and answers calls, as far as that goes now.
-    pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<(), WireError> {
+    pub(super) fn serve(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<Served, WireError> {
         let (request, mut finishing) = (self.request, Vec::new());
         let mut more = false;
         for (sink, stream) in &mut self.streams {
@@ -150,21 +175,30 @@ impl Service {
         }
         for (sink, call, answer) in finishing {
             self.streams.remove(&sink);
-            self.wait_for(call, answer)?;
+            self.wait_for(call, 0, answer)?;
         }
-        let mut answered = Vec::new();
-        for (call, answer) in &mut self.calls {
-            match contain(|| answer.as_mut().poll(cx)) {
-                Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(answer)) => answered.push((*call, answer)),
-                Err(panic) => answered.push((*call, Err(TaskFault::Panicked(panic)))),
+        self.answer(link, cx)
+    }
+
+    /// Answers calls as long as the child reads the answers. It can ask in a few bytes for more
+    /// than there is memory.
+    fn answer(&mut self, link: &Link, cx: &mut Context<'_>) -> Result<Served, WireError> {
+        let mut from = Bound::Unbounded;
+        while let Some((call, waiting)) = self.calls.range_mut((from, Bound::Unbounded)).next() {
+            if !link.has_room() {
+                return Ok(Served::HeldBack);
             }
-        }
-        for (call, answer) in answered {
+            let call = *call;
+            from = Bound::Excluded(call);
+            let answer = match contain(|| waiting.answer.as_mut().poll(cx)) {
+                Ok(Poll::Pending) => continue,
+                Ok(Poll::Ready(answer)) => answer,
+                Err(panic) => Err(TaskFault::Panicked(panic)),
+            };
             self.forget(call);
             self.tell(link, call, answer)?;
         }
-        Ok(())
+        Ok(Served::All)
     }
 
     /// Tells the child the answer to a call.
