@@ -7,6 +7,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
+/// The fence between two of the counters. It is named here, beside what it orders, so that both can
+/// be replaced for a test (`tests/loom_ring.rs`).
+pub(super) use std::sync::atomic::fence;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use rustix::fs::{

@@ -7,11 +7,12 @@
 //! **How.** Two counters, as in any ring, and a word a side that says "tell me". Whoever waits
 //! raises its word and then looks at the counter again; whoever counts looks at the other's word
 //! afterwards. With a full fence between the two steps on both sides, at least one of them sees
-//! the other.
+//! the other. `tests/loom_ring.rs` compiles this file with counters that try every order in which
+//! the two can take turns and see each other's words.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use super::memory::{Counter, SharedMemory};
+use super::memory::{Counter, SharedMemory, fence};
 use super::{SLOT_BYTES, SLOTS, WireError};
 
 /// The child is told of so many at a time, if the parent has more to take: then it fills some
@@ -126,7 +127,7 @@ impl Taker {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
