@@ -281,6 +281,9 @@ fn load(kind: LoadErrorKind) -> (Class, &'static str, &'static str) {
 fn journal(kind: JournalErrorKind) -> (Class, &'static str, &'static str) {
     match kind {
         JournalErrorKind::Full => (Class::User, "state.full", "free space for the state directory"),
+        JournalErrorKind::InUse => {
+            (Class::User, "state.in_use", "stop the other engine first, or name another directory")
+        }
         JournalErrorKind::TooLong => {
             (Class::Permanent, "state.too_long", "have the plugin store large data outside")
         }

@@ -13,13 +13,13 @@ use std::{
     io::Write,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
 use mercury::{
-    Class, Engine, Error, ErrorKind, ItemId, MemorySecrets, Outcome, Plugin, Secret,
-    SecretDirectory, SecretStore, Trust,
+    Class, Engine, Error, ErrorKind, Isolation, ItemId, MemorySecrets, Outcome, Plugin, Process,
+    Runner, Secret, SecretDirectory, SecretStore, Trust,
 };
 use support::{World, check, ended, soon};
 
@@ -43,11 +43,19 @@ fn linked() -> Plugin {
     Plugin::linked::<secretive::Secretive>()
 }
 
-fn loaded() -> Plugin {
+fn library() -> Plugin {
     let program = std::env::current_exe().unwrap();
     let target = program.parent().and_then(Path::parent).unwrap();
     let library = target.join("examples/libsecretive_library.so");
-    Plugin::library(library, Trust::development("built together with this test")).in_process()
+    Plugin::library(library, Trust::development("built together with this test"))
+}
+
+fn loaded() -> Plugin {
+    library().in_process()
+}
+
+fn isolated() -> Plugin {
+    library().isolation(Isolation::Process(Process::new().runner(Runner::at(support::runner()))))
 }
 
 async fn start(world: &World, plugin: Plugin, secrets: impl SecretStore) -> Engine {
@@ -83,7 +91,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// A log at its most talkative, kept.
+/// A log at its most talkative, kept. All tests of this program share it.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -99,16 +107,20 @@ impl Write for Log {
 
 impl Log {
     fn install() -> Self {
-        let log = Log::default();
-        let writer = log.clone();
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .try_init()
-            .unwrap();
-        log
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let install = || {
+            let log = Log::default();
+            let writer = log.clone();
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .try_init()
+                .unwrap();
+            log
+        };
+        LOG.get_or_init(install).clone()
     }
     fn contains(&self, text: &str) -> bool {
         contains(&self.0.lock().unwrap(), text)
@@ -117,9 +129,18 @@ impl Log {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_leaves_no_trace_whatever_its_plugin_does_with_it() {
+    leaves_no_trace(loaded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_leaves_no_trace_whatever_its_plugin_does_with_it_in_another_process() {
+    leaves_no_trace(isolated()).await;
+}
+
+async fn leaves_no_trace(plugin: Plugin) {
     let log = Log::install();
     let world = World::new();
-    let engine = start(&world, loaded(), secrets()).await;
+    let engine = start(&world, plugin, secrets()).await;
     let mut shown = String::new();
 
     // It is there to log in with: at discovery, at a decision, in steps.

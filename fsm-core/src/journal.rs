@@ -209,6 +209,9 @@ pub enum JournalErrorKind {
     Storage,
     /// An earlier write failed; the journal must be opened again.
     Poisoned,
+    /// The file is open already, here or in another process. Two who write to one journal would
+    /// run each step twice: close the other one first.
+    InUse,
     /// The file is no journal, or one of a newer version.
     Unsupported,
 }
@@ -256,6 +259,7 @@ impl fmt::Display for JournalError {
             JournalErrorKind::TooLong => "the journal holds no record of this length",
             JournalErrorKind::Storage => "the journal could not be read or written",
             JournalErrorKind::Poisoned => "an earlier write failed; open the journal again",
+            JournalErrorKind::InUse => "the journal is open already; close the other one first",
             JournalErrorKind::Unsupported => "this is no journal that this version can read",
         };
         write!(f, "{what}: {}", self.subject)

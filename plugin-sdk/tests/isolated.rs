@@ -159,6 +159,40 @@ fn what_a_child_is_started_with_is_what_it_needs() {
 }
 
 #[test]
+fn a_child_of_another_user_has_nothing_of_this_ones() {
+    let _alone = alone();
+    const NOBODY: u32 = 65_534;
+    let process = process().user(NOBODY, NOBODY);
+    if !rustix::process::geteuid().is_root() {
+        let error = library("zoo", process).expect_err("who is not root cannot change users");
+        assert_eq!(error.kind(), LoadErrorKind::Runner, "{error}");
+        return;
+    }
+    let before = holdings();
+    let plugin = isolated_with("zoo", process);
+    let status = common::ask(&plugin, "status");
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.trim_start_matches('+').strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("Uid:"), "65534 65534 65534 65534");
+    assert_eq!(line("Gid:"), "65534 65534 65534 65534");
+    assert_eq!(line("Groups:"), "");
+    assert_eq!(line("CapEff:"), "0000000000000000");
+    // Memory that both see is shared with it nevertheless.
+    let (_, sink, mut receiver) = channel();
+    let task = plugin.start("send:9", Services::with_sink(sink));
+    for number in 0..9 {
+        assert_eq!(block_on(receiver.recv()).expect("a chunk")[0], number);
+    }
+    assert!(block_on(receiver.recv()).is_none() && receiver.is_finished());
+    receiver.complete(Ok(Bytes::from_static(b"receipt")));
+    assert_eq!(block_on(task).expect("a reply").result, Ok("receipt".into()));
+    drop(plugin);
+    back_to(&before);
+}
+
+#[test]
 fn a_stream_arrives_whole_in_lent_buffers() {
     let _alone = alone();
     let before = holdings();

@@ -34,4 +34,16 @@ impl Catalog {
         store.migrate("mercury", schema::STEPS)?;
         Ok(Catalog { store })
     }
+
+    /// Lets another engine have the store. What is asked of this one meanwhile is written as long
+    /// as no other one runs.
+    pub(crate) fn release(&self) -> impl Future<Output = ()> + use<> {
+        // Asked for at once, also if nobody waits for it.
+        let released = self.store.release();
+        async move {
+            if let Err(error) = released.await {
+                tracing::warn!(%error, "the store stays locked");
+            }
+        }
+    }
 }

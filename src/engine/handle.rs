@@ -50,9 +50,12 @@ struct Last(Arc<Inner>);
 impl Drop for Last {
     fn drop(&mut self) {
         let inner = &self.0;
-        if inner.closed.swap(true, Ordering::SeqCst)
-            || (inner.live().is_empty() && inner.services.jobs().is_empty())
-        {
+        if inner.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if inner.live().is_empty() && inner.services.jobs().is_empty() {
+            // What is left of its tasks keeps no other engine out.
+            drop(inner.services.catalog.release());
             return;
         }
         tracing::warn!("the engine was dropped while it worked; the next start goes on");
@@ -231,6 +234,7 @@ impl Inner {
             inner.quiet().await;
             // A job that was given up goes on until it looks up.
             drop(inner.services.steps.write().await);
+            inner.services.catalog.release().await;
             drop(inner.state_dir.lock().unwrap_or_else(PoisonError::into_inner).take());
         });
         if self.within(PATIENCE, freeing).await.is_none() {

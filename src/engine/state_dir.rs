@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -34,7 +34,7 @@ impl StateDir {
             .open(path.join("lock"))
             .map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(StateDir { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(StateDir { path: path.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another engine uses {}", path.display());
                 let advice = "stop that one first, or name another state directory";
@@ -48,6 +48,14 @@ impl StateDir {
     /// The file of the store.
     pub(super) fn store(&self) -> PathBuf {
         self.path.join("mercury.db")
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is being started, a plugin's, holds a copy
+        // of it for a moment, and the lock with it. The lock goes with this process in any case.
+        let _ = self.lock.unlock();
     }
 }
 

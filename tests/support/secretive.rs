@@ -25,6 +25,13 @@ struct Settings {
 
 impl Secretive {
     fn login(&self, password: &str) -> Result<(), Fault> {
+        // What others on the computer can read of this process, or what it hands on.
+        for file in ["/proc/self/cmdline", "/proc/self/environ"] {
+            let shown = std::fs::read(file)?;
+            if shown.windows(password.len()).any(|window| window == password.as_bytes()) {
+                return Err(Fault::bug("secretive.shown", format!("it stands in {file}")));
+            }
+        }
         match password.ends_with(&self.right) {
             true => Ok(()),
             false => Err(Fault::user("secretive.login", "the password is wrong")),

@@ -39,6 +39,7 @@ mod append;
 mod chain;
 mod error;
 mod journal;
+mod lock;
 mod prune;
 mod schema;
 mod sealed;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     error::about,
+    lock::Lock,
     sealed::Sealed,
     work::{Work, dropped, read_loop},
     worker::{Worker, block_on},
@@ -43,8 +44,14 @@ struct Inner {
 impl Store {
     /// Opens the store at `path`, or makes it. The directory must exist.
     ///
+    /// One store at a time has a file open, in all processes, until it is
+    /// [released](Store::release) or its last clone is dropped. An empty file beside it, `path` and
+    /// `-lock`, is locked for that and stays there; the lock goes with the process. Whoever only
+    /// reads the file with another tool needs none.
+    ///
     /// # Errors
     ///
+    /// [`JournalErrorKind::InUse`] if another store has the file open,
     /// [`JournalErrorKind::Unsupported`] if the file belongs to another program,
     /// [`JournalErrorKind::Damaged`] if SQLite cannot read it, [`JournalErrorKind::Storage`] if
     /// it cannot be opened, or cannot be made durable.
@@ -56,6 +63,7 @@ impl Store {
         let unusable = |error| about(path.display().to_string(), error);
         let connection = Connection::open(path).map_err(unusable)?;
         prepare(&connection, path)?;
+        let lock = Lock::take(path)?;
         // The directory entry is as much part of the promise as the file.
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(directory).and_then(|directory| directory.sync_all()).map_err(storage)?;
@@ -64,7 +72,7 @@ impl Store {
         let reading = Connection::open_with_flags(path, flags).map_err(unusable)?;
         reading.busy_timeout(std::time::Duration::from_secs(10)).map_err(unusable)?;
         let counters = Arc::new(Counters::default());
-        let mut writer = Writer::new(connection, Arc::clone(&counters)).map_err(unusable)?;
+        let mut writer = Writer::new(connection, lock, Arc::clone(&counters)).map_err(unusable)?;
         let writer = Worker::spawn("mercury-store", move |queue| writer.run(&queue));
         let reader = Worker::spawn("mercury-store-read", move |queue| read_loop(&reading, &queue));
         let (reader, writer) = (reader.map_err(storage)?, writer.map_err(storage)?);
@@ -194,6 +202,24 @@ impl Store {
         &self,
     ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
         self.ask(|done| Job::Checkpoint { done })
+    }
+
+    /// Writes what is queued, and lets another store open the file although clones of this one are
+    /// alive. They still read, and still write while no other store has the file open; else that is
+    /// refused: [`JournalErrorKind::InUse`].
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the file could not be unlocked. What was queued hears for itself what
+    /// became of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is done although the future was dropped.
+    pub fn release(
+        &self,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
+        self.ask(|done| Job::Release { done })
     }
 
     fn ask<J>(

@@ -23,6 +23,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::{
     append::{append, is_contiguous},
+    lock::Lock,
     sealed::Sealed,
     work::{Acknowledge, Keep, Work},
 };
@@ -41,6 +42,7 @@ pub(super) enum Job {
     Append { records: Vec<Sealed>, done: oneshot::Sender<Result<(), JournalError>> },
     Work(Work),
     Checkpoint { done: oneshot::Sender<Result<(), JournalError>> },
+    Release { done: oneshot::Sender<Result<(), JournalError>> },
 }
 
 impl Job {
@@ -51,13 +53,13 @@ impl Job {
         match self {
             Job::Append { .. } => true,
             Job::Work(work) => work.is_plain,
-            Job::Checkpoint { .. } => false,
+            Job::Checkpoint { .. } | Job::Release { .. } => false,
         }
     }
 
     fn refuse(self, kind: JournalErrorKind) {
         match self {
-            Job::Append { done, .. } | Job::Checkpoint { done } => {
+            Job::Append { done, .. } | Job::Checkpoint { done } | Job::Release { done } => {
                 let _ = done.send(Err(JournalError::new(kind, "state database")));
             }
             Job::Work(work) => work.refuse(kind),
@@ -81,11 +83,17 @@ pub(super) struct Writer {
     log_pages: Arc<AtomicU32>,
     /// The log is brought into the file when it has this many.
     checkpoint_at: u32,
+    /// Whether others may have the file while this writer does nothing.
+    released: bool,
+    /// Keeps others from the file. Declared last: whoever opens the file next does not meet the
+    /// connection.
+    lock: Lock,
 }
 
 impl Writer {
     pub(super) fn new(
         mut connection: Connection,
+        lock: Lock,
         counters: Arc<Counters>,
     ) -> rusqlite::Result<Self> {
         let log_pages = Arc::new(AtomicU32::new(0));
@@ -101,6 +109,8 @@ impl Writer {
             poisoned: false,
             log_pages,
             checkpoint_at: CHECKPOINT_PAGES,
+            released: false,
+            lock,
         })
     }
 
@@ -115,13 +125,19 @@ impl Writer {
             }
             // One transaction as a rule; more if it breaks before all jobs had their turn.
             while let Some(first) = jobs.front() {
-                if self.poisoned {
-                    for job in jobs.drain(..) {
-                        job.refuse(JournalErrorKind::Poisoned);
+                if let Job::Release { .. } = first {
+                    if let Some(Job::Release { done }) = jobs.pop_front() {
+                        let _ = done.send(self.release());
+                    }
+                } else if let Some(kind) = self.refuses() {
+                    if let Some(job) = jobs.pop_front() {
+                        job.refuse(kind);
                     }
                 } else if let Job::Checkpoint { .. } = first {
                     if let Some(Job::Checkpoint { done }) = jobs.pop_front() {
-                        let _ = done.send(self.checkpoint());
+                        let outcome = self.checkpoint();
+                        self.step_aside();
+                        let _ = done.send(outcome);
                     }
                 } else {
                     self.commit_some(&mut jobs);
@@ -141,10 +157,12 @@ impl Writer {
             }
             Err(broken) => self.note(broken),
         }
+        self.step_aside();
         for answer in answers {
             answer.give(result.as_ref().copied().map_err(Broken::to_error));
         }
-        if result.is_ok() {
+        // Of a file that others may have by now, they see to that.
+        if result.is_ok() && !self.released {
             self.checkpoint_if_due();
         }
     }
@@ -172,6 +190,31 @@ impl Writer {
             self.note(&broken);
             broken.to_error()
         })
+    }
+
+    /// Why nothing is written now, if so. If it is, the file is locked.
+    fn refuses(&self) -> Option<JournalErrorKind> {
+        if self.poisoned {
+            return Some(JournalErrorKind::Poisoned);
+        }
+        if !self.released {
+            return None;
+        }
+        self.lock.again().err().map(|error| error.kind())
+    }
+
+    /// Lets others have the file, if they may, before anybody hears that this writer is done.
+    fn step_aside(&self) {
+        if self.released {
+            // Should it fail, the next one who wants the file hears that it is in use.
+            let _ = self.lock.let_go();
+        }
+    }
+
+    /// From here on others may have the file between what this writer does.
+    fn release(&mut self) -> Result<(), JournalError> {
+        self.released = true;
+        self.lock.let_go()
     }
 
     fn note(&mut self, broken: &Broken) {
@@ -270,7 +313,10 @@ fn transact(
 ) -> Result<(), Broken> {
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
         let broken = Broken::from(error);
-        jobs.drain(..).for_each(|job| job.refuse(broken.kind));
+        // A release has its turn all the same.
+        while let Some(job) = jobs.pop_front_if(|job| !matches!(job, Job::Release { .. })) {
+            job.refuse(broken.kind);
+        }
         return Err(broken);
     }
     let done = do_group(connection, jobs, answers);
@@ -299,8 +345,8 @@ fn do_group(
                 }
             }
             Job::Work(work) => do_work(connection, work, answers)?,
-            Job::Checkpoint { .. } => {
-                unreachable!("a checkpoint has its turn between transactions")
+            Job::Checkpoint { .. } | Job::Release { .. } => {
+                unreachable!("it has its turn between transactions")
             }
         }
         if !shares {
