@@ -14,8 +14,8 @@ use common::{CutsShort, Services, Wrong, built, trusted};
 use futures::executor::block_on;
 use plugin_sdk::abi::{BoxFuture, Crash, Reply, SinkHandle, TaskFault};
 use plugin_sdk::host::{
-    BufferPool, ChannelSink, ChunkReceiver, HostCalls, Image, InitError, Library, LoadError, LoadErrorKind,
-    PluginInstance, Process, Runner,
+    BufferPool, ChannelSink, ChunkReceiver, HostCalls, Image, InitError, Library, LoadError,
+    LoadErrorKind, PluginInstance, Process, Runner,
 };
 
 /// Not a wait: how long anything may take before the test is a failure.
