@@ -276,6 +276,14 @@ impl Attendant<'_> {
         let (_, passed) = self.link.deadline(None);
         if late || passed || self.farewell.is_some_and(|by| by <= now) {
             self.verdict = Some(Crash::TimedOut);
+        } else if let Some(why) = self.link.unsent() {
+            let plugin = self.log.plugin();
+            tracing::warn!(
+                plugin,
+                why,
+                "a plugin's process cannot be told anything, and is killed"
+            );
+            self.verdict = Some(Crash::Signal(SIGKILL));
         } else if self.link.is_killed() {
             self.verdict = Some(Crash::Signal(SIGKILL));
         } else if self.link.is_unread() {

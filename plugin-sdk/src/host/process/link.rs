@@ -35,6 +35,8 @@ struct State {
     socket: Option<Arc<OwnedFd>>,
     outgoing: VecDeque<Outgoing>,
     outgoing_bytes: usize,
+    /// Why the child can be told nothing more, though it is there.
+    unsent: Option<String>,
     greeting: Greeting,
     requests: BTreeMap<u64, Request>,
     /// Requests that have ended here, of which something is left in the child.
@@ -170,9 +172,9 @@ impl Link {
         state.outgoing_bytes += frame.len();
         state.outgoing.push_back(frame);
         // From here it is there sooner than by way of the other thread.
-        let left = state.flush();
+        let is_well = state.flush() && state.unsent.is_none();
         drop(state);
-        if !left {
+        if !is_well {
             self.ring();
         }
     }
@@ -333,6 +335,12 @@ impl Link {
         self.lock().outgoing_bytes > OUTGOING_BYTES_MAX
     }
 
+    /// Why messages to the child were lost, if any were: what waits for their effect would wait for
+    /// ever.
+    pub(super) fn unsent(&self) -> Option<String> {
+        self.lock().unsent.clone()
+    }
+
     pub(super) fn greet(&self, greeting: Greeting) {
         let mut state = self.lock();
         state.greeting = greeting;
@@ -486,8 +494,12 @@ impl State {
             match sent {
                 Ok(Flow::Moved) => drop(self.outgoing.pop_front()),
                 Ok(Flow::Blocked) => return false,
-                // The child is gone, which the attending thread finds out by itself.
-                Ok(Flow::Ended) | Err(_) => {
+                failed => {
+                    // A child that is gone the attending thread finds by itself. Otherwise it may
+                    // be there: a user has only so many descriptors under way at once.
+                    if let Err(error) = failed {
+                        self.unsent.get_or_insert_with(|| error.to_string());
+                    }
                     self.outgoing.clear();
                     self.outgoing_bytes = 0;
                 }
@@ -499,4 +511,32 @@ impl State {
 
 fn outgoing<M: Serialize>(message: &M, payload: Bytes) -> Result<Outgoing, WireError> {
     Outgoing::new(message, payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_cannot_be_sent_is_not_forgotten_in_silence() {
+        let link = Link::new().expect("a bell");
+        // No socket at all.
+        let (end, _other) = std::io::pipe().expect("a pipe");
+        link.connect(Arc::new(end.into()), std::iter::empty()).expect("nothing to say");
+        assert_eq!(link.unsent(), None);
+        link.say(&ToChild::Init, Bytes::new(), None).expect("a short message");
+        assert!(link.unsent().is_some());
+        let mut rings = [0; 8];
+        rustix::io::read(link.bell(), &mut rings).expect("the attending thread looks");
+    }
+
+    #[test]
+    fn a_child_that_is_gone_is_no_failure_to_send() {
+        let link = Link::new().expect("a bell");
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
+        drop(far);
+        link.connect(Arc::new(near.into()), std::iter::empty()).expect("nothing to say");
+        link.say(&ToChild::Init, Bytes::new(), None).expect("a short message");
+        assert_eq!(link.unsent(), None);
+    }
 }
