@@ -27,6 +27,9 @@ use crate::wire::LogRecord;
 
 /// No more than this of a text is logged.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// No more than this of each text of a span: whoever listens keeps it for as long as the span is
+/// open.
+const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
 /// No more spans than this are kept open for one library.
 const SPANS_MAX: usize = 4096;
 
@@ -124,10 +127,14 @@ impl HostLog {
 
     /// What is shown of a text: bounded, and without secrets.
     fn shown<'t>(&self, text: RStr<'t>) -> Cow<'t, str> {
+        self.start_of(text, TEXT_BYTES_MAX)
+    }
+
+    fn start_of<'t>(&self, text: RStr<'t>, bytes_max: usize) -> Cow<'t, str> {
         match readable(text) {
-            Cow::Borrowed(text) => self.redactor.clean_start(text, TEXT_BYTES_MAX),
+            Cow::Borrowed(text) => self.redactor.clean_start(text, bytes_max),
             Cow::Owned(text) => {
-                Cow::Owned(self.redactor.clean_start(&text, TEXT_BYTES_MAX).into_owned())
+                Cow::Owned(self.redactor.clean_start(&text, bytes_max).into_owned())
             }
         }
     }
@@ -205,8 +212,8 @@ impl HostLog {
     }
 
     fn span(&self, log: &AbiLog<'_>, parent: &Span) -> Span {
-        let (target, fields) = (self.shown(log.target), self.shown(log.fields));
-        let name = self.shown(log.name);
+        let [name, target, fields] =
+            [log.name, log.target, log.fields].map(|text| self.start_of(text, SPAN_TEXT_BYTES_MAX));
         macro_rules! make {
             ($level:expr) => {
                 tracing::span!(
@@ -342,5 +349,64 @@ fn readable(text: RStr<'_>) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(&bytes[..bytes.len().min(2 * TEXT_BYTES_MAX)]),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fmt::Debug;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Keeps how long the texts of all spans are.
+    #[derive(Clone, Default)]
+    struct Lengths(Arc<Mutex<Vec<usize>>>);
+
+    impl Visit for Lengths {
+        fn record_str(&mut self, _: &Field, value: &str) {
+            self.0.lock().expect("no panic under the lock").push(value.len());
+        }
+        fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+    }
+
+    impl Subscriber for Lengths {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            span.record(&mut self.clone());
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn what_is_kept_of_a_span_is_short() {
+        let long = || "x".repeat(TEXT_BYTES_MAX);
+        let record = LogRecord {
+            kind: kind::OPEN,
+            level: 1,
+            line: 1,
+            span: 1,
+            parent: 0,
+            call: 0,
+            name: long(),
+            target: long(),
+            file: long(),
+            message: long(),
+            fields: long(),
+        };
+        let (log, lengths) = (HostLog::new(Path::new("/p.so"), Arc::default()), Lengths::default());
+        tracing::subscriber::with_default(lengths.clone(), || log.relay(&record));
+        let lengths = lengths.0.lock().expect("no panic under the lock");
+        assert_eq!(lengths[..], [4, SPAN_TEXT_BYTES_MAX, SPAN_TEXT_BYTES_MAX, SPAN_TEXT_BYTES_MAX]);
     }
 }
