@@ -230,8 +230,30 @@ fn copy(file: &File) -> io::Result<Option<File>> {
     if io::copy(&mut file.take(BYTES_MAX), &mut copy)? == BYTES_MAX {
         return Ok(None);
     }
-    fcntl_add_seals(&copy, SEALS)?;
+    seal(&copy, || ())?;
     Ok(Some(copy))
+}
+
+/// How often memory that is busy is tried. The system waits for a sixth of a second each time.
+const SEALED_AFTER: u32 = 30;
+
+/// Seals memory that has no mapping, and does `between` each time that the system says it is busy.
+///
+/// Whoever looks at a page inside the kernel, to write it out or to count how often it is used,
+/// holds it for a moment. The system does not know that from a write that is under way, and may
+/// refuse to seal after a while (`memfd_wait_for_pins` in Linux's `mm/memfd.c`). Nobody else has
+/// the descriptor, so it passes.
+fn seal(memory: &File, mut between: impl FnMut()) -> io::Result<()> {
+    let mut left = SEALED_AFTER;
+    loop {
+        match fcntl_add_seals(memory, SEALS) {
+            Err(rustix::io::Errno::BUSY) if left > 0 => {
+                left -= 1;
+                between();
+            }
+            sealed => return Ok(sealed?),
+        }
+    }
 }
 
 /// Keeps an image that is about to be loaded, open and for good; or finds the one that holds the
@@ -255,4 +277,36 @@ pub(super) fn keep(image: Image) -> Result<&'static Image, LoadError> {
     let image: &Image = Box::leak(Box::new(image));
     kept.push(image);
     Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_the_system_looks_at_is_sealed_when_that_is_over() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = memfd_create("mercury-test", flags).expect("memory");
+        let memory = File::from(memory);
+        memory.write_all_at(&[7; 4096], 0).expect("room for a page");
+        // A page on its way through a pipe is held by the pipe.
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let spliced = rustix::pipe::splice(
+            &memory,
+            Some(&mut 0),
+            &writer,
+            None,
+            4096,
+            rustix::pipe::SpliceFlags::empty(),
+        );
+        assert_eq!(spliced, Ok(4096));
+        let (mut held, mut times) = (Some((reader, writer)), 0);
+        seal(&memory, || {
+            times += 1;
+            held = None;
+        })
+        .expect("a seal");
+        assert_eq!(times, 1);
+        assert_eq!(fcntl_get_seals(&memory), Ok(SEALS));
+    }
 }
