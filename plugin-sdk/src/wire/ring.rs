@@ -7,7 +7,7 @@
 //! **How.** Two counters, as in any ring, and a word a side that says "tell me". Whoever waits
 //! raises its word and then looks at the counter again; whoever counts looks at the other's word
 //! afterwards. With a full fence between the two steps on both sides, at least one of them sees
-//! the other. `tests/loom_ring.rs` compiles this file with counters that try every order in which
+//! the other. `tests/loom_ring.rs` compiles this file with counters that try the orders in which
 //! the two can take turns and see each other's words.
 
 use std::sync::atomic::Ordering;
