@@ -63,7 +63,8 @@ fn left(path: &Path, log: &[u8]) -> u64 {
 }
 
 const LOG_HEADER: usize = 32;
-const FRAME: usize = 24 + 4096;
+const PAGE: usize = 2048;
+const FRAME: usize = 24 + PAGE;
 
 #[test]
 fn a_log_that_is_cut_off_anywhere_loses_its_end_alone() {
@@ -233,10 +234,10 @@ fn a_page_of_garbage_is_damage_and_no_panic() {
     assert_eq!(use_all(&path), []);
     let mut damaged = 0;
     let mut dice = Dice::new();
-    for page in 0..whole.len() / 4096 {
+    for page in 0..whole.len() / PAGE {
         for garbage in 0..3 {
             let mut broken = whole.clone();
-            for byte in &mut broken[page * 4096..(page + 1) * 4096] {
+            for byte in &mut broken[page * PAGE..(page + 1) * PAGE] {
                 *byte = [0xff, dice.below(256) as u8, 0][garbage];
             }
             fs::write(&path, broken).unwrap();
@@ -260,7 +261,7 @@ fn a_file_that_is_cut_off_is_damage_and_no_panic() {
     let (_directory, path) = three_runs();
     let whole = fs::read(&path).unwrap();
     // The last page is that of an empty table, and may miss the zeros at its end.
-    for end in (1..whole.len() - 4096).step_by(1_500) {
+    for end in (1..whole.len() - PAGE).step_by(1_500) {
         fs::write(&path, &whole[..end]).unwrap();
         let heard = use_all(&path);
         assert!(!heard.is_empty(), "cut at {end} of {}", whole.len());

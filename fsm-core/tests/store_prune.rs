@@ -89,7 +89,7 @@ fn a_run_that_goes_on_for_ever_does_not_fill_the_disk() {
     let snapshot = block_on(kept.journal.load(&id("r"))).unwrap().unwrap();
     assert_eq!(snapshot.entry, snapshot.seq);
     drop((kept.journal, kept.store));
-    assert!(std::fs::metadata(path).unwrap().len() <= last * 4096);
+    assert!(std::fs::metadata(path).unwrap().len() <= last * 2048);
     drop(kept.directory);
 }
 
@@ -109,7 +109,8 @@ fn runs_that_come_and_go_do_not_fill_the_disk() {
     }
     assert_eq!(kept.records(), 150);
     assert_eq!(kept.figure("SELECT count(*) FROM fsm_run"), 50);
-    assert!(*pages.last().unwrap() <= pages[3] + 2, "{pages:?}");
+    // Once a few rounds have gone by, it does not grow at all.
+    assert_eq!(pages.last(), pages.get(9), "{pages:?}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::{JournalError, JournalErrorKind};
 
 /// `MERC` in the file's header (offset 68), so that no other program's file is taken for ours.
 const APPLICATION_ID: i32 = 0x4d45_5243;
+/// Of a new file. A commit writes whole pages, and few bytes of them are new.
+const PAGE_BYTES: i64 = 2048;
 /// `PRAGMA synchronous` as SQLite reads FULL back.
 const SYNCHRONOUS_FULL: i64 = 2;
 
@@ -182,7 +184,15 @@ impl Store {
         &self,
         records: Vec<Sealed>,
     ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
-        self.ask(|done| Job::Append { records, done })
+        // Shared, and so they are freed by whoever made them, in the other thread's shade.
+        let records = Arc::new(records);
+        let shared = Arc::clone(&records);
+        let appended = self.ask(|done| Job::Append { records: shared, done });
+        async move {
+            let outcome = appended.await;
+            drop(records);
+            outcome
+        }
     }
 
     /// Brings what the write-ahead log holds into the file itself, as far as nobody reads older
@@ -262,6 +272,7 @@ fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<
         let subject = subject("the file may not be written");
         return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));
     }
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     if write_ahead(connection)? != "wal" {
         let subject = subject("this file system does not support write-ahead logging");
         return Ok(Err(JournalError::new(JournalErrorKind::Storage, subject)));

@@ -1,7 +1,8 @@
 //! The thread that writes: groups of jobs, one transaction each.
 //!
 //! **How.** Whatever is queued while a commit is on its way to the disk becomes the next
-//! transaction; there is no timer. An append to one run needs no savepoint, because its first
+//! transaction; there is no timer. While the writer looks for the first of them, that transaction
+//! has begun already, and whoever asks again as soon as it is answered does not wait for that. An append to one run needs no savepoint, because its first
 //! statement is the guard: a conflict has changed nothing. If it fails later on, SQLite itself has
 //! failed, and the transaction goes as a whole. Work that others lend, and appends to several
 //! runs, run inside a savepoint and fail alone.
@@ -32,14 +33,16 @@ use crate::{JournalError, JournalErrorKind};
 /// As many jobs share one transaction at most; more would only delay the first.
 const GROUP_MAX: usize = 1_024;
 /// The log is brought into the file whenever it has grown by this many pages.
-const CHECKPOINT_PAGES: u32 = 1_000;
+const CHECKPOINT_PAGES: u32 = 500;
 
-/// As often the writer looks for another job before it sleeps.
-const NEXT_SOON: u32 = 32;
+/// As often the writer looks for another job before it sleeps: about as long as somebody who is
+/// woken by an answer needs to ask again.
+const NEXT_SOON: u32 = 100;
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// What the writer can be asked for.
 pub(super) enum Job {
-    Append { records: Vec<Sealed>, done: oneshot::Sender<Result<(), JournalError>> },
+    Append { records: Arc<Vec<Sealed>>, done: oneshot::Sender<Result<(), JournalError>> },
     Work(Work),
     Checkpoint { done: oneshot::Sender<Result<(), JournalError>> },
     Release { done: oneshot::Sender<Result<(), JournalError>> },
@@ -116,7 +119,7 @@ impl Writer {
 
     pub(super) fn run(&mut self, queue: &mpsc::Receiver<Job>) {
         let mut jobs = VecDeque::new();
-        while let Some(first) = next(queue) {
+        while let Some(first) = self.next(queue) {
             jobs.push_back(first);
             while jobs.len() < GROUP_MAX
                 && let Ok(next) = queue.try_recv()
@@ -143,6 +146,34 @@ impl Writer {
                     self.commit_some(&mut jobs);
                 }
             }
+        }
+    }
+
+    /// Waits for the next job.
+    fn next(&self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
+        if let Ok(job) = queue.try_recv() {
+            return Some(job);
+        }
+        if !self.released && !self.poisoned {
+            // Should it fail, it is tried again for the next job, which hears of that.
+            let _ = execute(&self.connection, BEGIN);
+        }
+        // Whoever has just been answered need not wake a thread that has not gone to sleep.
+        for _ in 0..NEXT_SOON {
+            if let Ok(job) = queue.try_recv() {
+                return Some(job);
+            }
+            std::thread::yield_now();
+        }
+        self.end_idle();
+        queue.recv().ok()
+    }
+
+    /// Ends the transaction that was begun for a job that did not come.
+    fn end_idle(&self) {
+        if !self.connection.is_autocommit() {
+            // Should it fail, the transaction serves the next job.
+            let _ = execute(&self.connection, "ROLLBACK");
         }
     }
 
@@ -181,6 +212,7 @@ impl Writer {
     }
 
     fn checkpoint(&mut self) -> Result<(), JournalError> {
+        self.end_idle();
         let checkpoint = || {
             let mut pragma = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             pragma.query_row([], |_| Ok(()))
@@ -213,6 +245,7 @@ impl Writer {
 
     /// From here on others may have the file between what this writer does.
     fn release(&mut self) -> Result<(), JournalError> {
+        self.end_idle();
         self.released = true;
         self.lock.let_go()
     }
@@ -222,19 +255,6 @@ impl Writer {
         let (error, poisoned) = (&broken.text, broken.poisons);
         tracing::error!(error, poisoned, "the state database could not be written");
     }
-}
-
-/// Waits for the next job.
-fn next(queue: &mpsc::Receiver<Job>) -> Option<Job> {
-    // Whoever has just been answered is likely to ask again at once, and need not wake a thread
-    // that has not gone to sleep.
-    for _ in 0..NEXT_SOON {
-        if let Ok(job) = queue.try_recv() {
-            return Some(job);
-        }
-        std::thread::yield_now();
-    }
-    queue.recv().ok()
 }
 
 /// A transaction that was not committed.
@@ -311,7 +331,10 @@ fn transact(
     jobs: &mut VecDeque<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), Broken> {
-    if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
+    // It may have begun while the writer looked for the first job.
+    if connection.is_autocommit()
+        && let Err(error) = execute(connection, BEGIN)
+    {
         let broken = Broken::from(error);
         // A release has its turn all the same.
         while let Some(job) = jobs.pop_front_if(|job| !matches!(job, Job::Release { .. })) {
