@@ -58,7 +58,7 @@ impl Future for Acquire {
         let waker = context.waker();
         let outcome = match self.stage {
             Stage::New => match self.ticket.shared.enqueue(&self.ticket, waker.clone()) {
-                Ok(Submitted::Granted(id)) => Ok(self.permit(id, Claimed::at_once(id))),
+                Ok(Submitted::Granted(id)) => Ok(Permit::at_once(Arc::clone(&self.ticket), id)),
                 Ok(Submitted::Queued(id)) => {
                     self.stage = Stage::Queued(id);
                     tracing::debug!(%id, owner = self.ticket.request.owner(), "request waits");

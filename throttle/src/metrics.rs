@@ -103,18 +103,18 @@ pub struct Histogram<B> {
 }
 
 impl Counts {
-    /// Counts a grant without a wait.
-    pub(crate) fn granted_at_once(&mut self) {
-        self.granted += 1;
-        self.waits_ms.record(0);
-        self.overtakes.record(0);
+    /// Counts so many grants without a wait.
+    pub(crate) fn granted_at_once(&mut self, times: u64) {
+        self.granted += times;
+        self.waits_ms.record(0, times);
+        self.overtakes.record(0, times);
     }
 }
 
 impl<B: Bounds> Histogram<B> {
-    pub(crate) fn record(&mut self, value: u64) {
+    pub(crate) fn record(&mut self, value: u64, times: u64) {
         let bucket = B::BOUNDS.iter().position(|&bound| value <= bound);
-        self.counts[bucket.unwrap_or(B::BOUNDS.len())] += 1;
+        self.counts[bucket.unwrap_or(B::BOUNDS.len())] += times;
     }
 
     /// Every bucket with its largest value; the last one has none.

@@ -39,8 +39,11 @@ impl Permit {
     }
 
     /// A permit that was granted without a wait.
+    #[inline]
     pub(crate) fn at_once(ticket: Arc<Ticket>, id: RequestId) -> Self {
-        Self::new(ticket, id, Claimed::at_once(id))
+        let permit = Self { ticket, member: id, shared_with: None };
+        tracing::debug!(%id, owner = permit.owner(), root = permit.root(), "permit granted");
+        permit
     }
 
     /// The identity of the permit, as a [`Snapshot`](crate::Snapshot) shows it.

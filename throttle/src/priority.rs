@@ -27,7 +27,7 @@ pub enum Priority {
 
 impl Priority {
     /// How many head starts the priority is worth.
-    pub(crate) fn level(self) -> i128 {
-        self as i128
+    pub(crate) fn level(self) -> i64 {
+        self as i64
     }
 }

@@ -92,6 +92,47 @@ fn each_turn_is_a_request_of_its_own() {
 }
 
 #[test]
+fn whoever_passes_a_waiter_again_and_again_is_counted() {
+    let admission = admission(Limits::new().node("streams", 3).overtakes_max(2));
+    let prepared = admission.prepare(streams("small", 1)).unwrap();
+    drop(prepared.try_acquire().unwrap());
+    let running = admission.try_acquire(streams("running", 1)).unwrap();
+    let mut large = Task::new(admission.acquire(streams("large", 3)));
+    assert!(large.poll().is_pending());
+    for _ in 0..2 {
+        drop(prepared.try_acquire().unwrap());
+    }
+    let refused = prepared.try_acquire().unwrap_err();
+    assert!(matches!(refused.kind(), AcquireErrorKind::WouldWait { .. }), "{refused}");
+    drop(running);
+    assert_eq!(granted(&mut large).owner(), "large");
+}
+
+#[test]
+fn what_others_work_on_meanwhile_is_not_taken_again() {
+    let admission = admission(Limits::new());
+    let prepared = admission.prepare(sql("op", "data", "sales")).unwrap();
+    drop(prepared.try_acquire().unwrap());
+    let restore = admission.try_acquire(sql("restore", "restore", "sales")).unwrap();
+    let refused = prepared.try_acquire().unwrap_err();
+    assert!(matches!(refused.kind(), AcquireErrorKind::WouldWait { .. }), "{refused}");
+    drop(restore);
+    let _permit = prepared.try_acquire().unwrap();
+}
+
+#[test]
+fn every_turn_is_counted() {
+    let admission = admission(Limits::new().node("streams", 1));
+    let prepared = admission.prepare(streams("op", 1)).unwrap();
+    (0..5).for_each(|_| drop(prepared.try_acquire().unwrap()));
+    let metrics = admission.metrics();
+    let counts = metrics.counts.values().next().unwrap();
+    assert_eq!((counts.submitted, counts.granted), (5, 5));
+    assert_eq!((counts.waits_ms.total(), counts.overtakes.total()), (5, 5));
+    assert_eq!(metrics.evaluations, 5);
+}
+
+#[test]
 fn a_prepared_request_waits_its_turn_and_is_granted() {
     let admission = admission(Limits::new());
     let running = admission.try_acquire(sql("running", "data", "sales")).unwrap();

@@ -25,8 +25,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use support::Task;
 use throttle::{
-    Acquire, Admission, Claim, Class, Clock, Limits, ManualClock, Permit, Policy, Priority,
-    Request, Resource, Rule, Scope, Snapshot,
+    Acquire, Admission, Claim, Class, Clock, Limits, ManualClock, Permit, Policy, Prepared,
+    Priority, Request, Resource, Rule, Scope, Snapshot,
 };
 
 const STEP_SECONDS: u64 = 60;
@@ -63,6 +63,7 @@ fn may_mix(scope: Scope, one: &str, other: &str) -> bool {
 #[derive(Clone, Debug)]
 enum Event {
     Ask { items: Vec<(usize, usize)>, units: Vec<(usize, u32)>, priority: usize },
+    AskAgain(usize),
     AskForPart { of: usize, item: usize, class: usize },
     Try { item: usize, class: usize, limit: usize },
     PollWoken,
@@ -99,6 +100,7 @@ fn event() -> impl Strategy<Value = Event> {
                 !items.is_empty() || !units.is_empty()
             })
             .prop_map(|(items, units, priority)| Event::Ask { items, units, priority }),
+        3 => any::<usize>().prop_map(Event::AskAgain),
         1 => (any::<usize>(), 0usize..4, 0usize..4)
             .prop_map(|(of, item, class)| Event::AskForPart { of, item, class }),
         1 => (0usize..4, 0usize..4, 0usize..3)
@@ -154,6 +156,7 @@ struct World {
     admission: Admission,
     capacities: BTreeMap<(Resource, String), u32>,
     known: BTreeMap<String, Known>,
+    prepared: Vec<(Prepared, Priority)>,
     permits: Vec<Permit>,
     futures: Vec<(String, Task<Acquire>)>,
     /// Who held something after the last event.
@@ -181,6 +184,7 @@ impl World {
             admission,
             capacities,
             known: BTreeMap::new(),
+            prepared: Vec::new(),
             permits: Vec::new(),
             futures: Vec::new(),
             held_before: BTreeSet::new(),
@@ -200,6 +204,18 @@ impl World {
                     request = request.capacity(resource, limit, units);
                 }
                 self.ask(request.priority(PRIORITIES[*priority]), PRIORITIES[*priority]);
+            }
+            Event::AskAgain(which) => {
+                let known = &self.known;
+                let idle = |(prepared, _): &&(Prepared, Priority)| {
+                    !known.contains_key(prepared.request().owner())
+                };
+                let idle: Vec<_> = self.prepared.iter().filter(idle).collect();
+                if let Some((prepared, priority)) = pick(&idle, *which).copied().cloned() {
+                    self.remember(prepared.request(), priority);
+                    self.next += 1;
+                    self.wait(prepared.acquire(), prepared.request().owner());
+                }
             }
             Event::AskForPart { of, item, class } => {
                 if let Some(permit) = pick(&self.permits, *of) {
@@ -291,16 +307,23 @@ impl World {
         // Looking the names up beforehand makes no difference.
         let future = match self.next % 2 {
             0 => Ok(self.admission.acquire(request)),
-            _ => self.admission.prepare(request).map(|prepared| prepared.acquire()),
+            _ => self.admission.prepare(request).map(|prepared| {
+                self.prepared.push((prepared.clone(), priority));
+                prepared.acquire()
+            }),
         };
-        let mut task = match future {
-            Ok(future) => Task::new(future),
-            Err(error) => return self.refused(&owner, &error),
-        };
+        match future {
+            Ok(future) => self.wait(future, &owner),
+            Err(error) => self.refused(&owner, &error),
+        }
+    }
+
+    fn wait(&mut self, future: Acquire, owner: &str) {
+        let mut task = Task::new(future);
         match task.poll() {
             Poll::Ready(Ok(permit)) => self.permits.push(permit),
-            Poll::Ready(Err(error)) => self.refused(&owner, &error),
-            Poll::Pending => self.futures.push((owner, task)),
+            Poll::Ready(Err(error)) => self.refused(owner, &error),
+            Poll::Pending => self.futures.push((owner.to_owned(), task)),
         }
     }
 
@@ -458,6 +481,7 @@ impl World {
             self.check();
         }
         assert!(self.futures.is_empty(), "somebody waits for nobody");
+        self.prepared.clear();
         let snapshot = self.admission.snapshot();
         assert!(snapshot.holders.is_empty() && snapshot.limits.is_empty(), "{snapshot:?}");
     }

@@ -6,7 +6,6 @@ use super::requests::Entry;
 use super::{Action, Core, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
-use crate::metrics::Counts;
 use crate::request_id::RequestId;
 
 impl Core {
@@ -89,7 +88,7 @@ impl Core {
     pub(super) fn start_or_enter(&mut self, mut waiter: Waiter) -> Submitted {
         match self.first_failing(&waiter.needs, waiter.place, waiter.party) {
             None => {
-                self.count(&waiter.needs, Counts::granted_at_once);
+                self.count(&waiter.needs, |counts| counts.granted_at_once(1));
                 self.start(waiter)
             }
             Some(witness) => {

@@ -14,11 +14,33 @@ use crate::resource::{Resource, Scope};
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// For each workload and each of its classes, by scope.
-    classes: Vec<Vec<[Counts; SCOPES]>>,
-    limits: Vec<Counts>,
+    classes: Vec<Vec<[Tally; SCOPES]>>,
+    limits: Vec<Tally>,
     limit_names: BTreeMap<Scope, BTreeMap<String, CounterIndex>>,
     /// Counted where nothing is changed.
     evaluations: Cell<u64>,
+}
+
+/// Counts, and how often everything was counted that goes with a grant at once.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    counts: Counts,
+    granted_again: u64,
+}
+
+impl Tally {
+    /// A request was handed in again and granted at once.
+    #[inline]
+    pub(super) fn granted_again(&mut self) {
+        self.granted_again += 1;
+    }
+
+    fn total(&self) -> Counts {
+        let mut total = self.counts.clone();
+        total.submitted += self.granted_again;
+        total.granted_at_once(self.granted_again);
+        total
+    }
 }
 
 /// Every scope, at the index that counters are kept by.
@@ -41,11 +63,17 @@ impl Counters {
         }
         let index = CounterIndex(self.limits.len());
         names.insert(limit.to_owned(), index);
-        self.limits.push(Counts::default());
+        self.limits.push(Tally::default());
         index
     }
 
-    fn of_class(&mut self, scope: Scope, class: ClassRef) -> &mut Counts {
+    #[inline]
+    pub(super) fn of(&mut self, CounterIndex(index): CounterIndex) -> &mut Tally {
+        &mut self.limits[index]
+    }
+
+    #[inline]
+    pub(super) fn of_class(&mut self, scope: Scope, class: ClassRef) -> &mut Tally {
         let (workload, class) = class.indices();
         if self.classes.len() <= workload {
             self.classes.resize_with(workload + 1, Vec::new);
@@ -56,6 +84,11 @@ impl Counters {
         }
         &mut classes[class][scope as usize]
     }
+
+    #[inline]
+    pub(super) fn count_evaluation(&self) {
+        self.evaluations.set(self.evaluations.get().wrapping_add(1));
+    }
 }
 
 impl Core {
@@ -65,11 +98,11 @@ impl Core {
             match need {
                 Need::Exclusion { site, class } => {
                     let scope = self.exclusions.get(site).scope;
-                    count(self.counters.of_class(scope, class));
+                    count(&mut self.counters.of_class(scope, class).counts);
                 }
                 Need::Capacity { site, .. } => {
-                    let CounterIndex(index) = self.limits.get(site).counter;
-                    count(&mut self.counters.limits[index]);
+                    let counter = self.limits.get(site).counter;
+                    count(&mut self.counters.of(counter).counts);
                 }
             }
         }
@@ -78,8 +111,7 @@ impl Core {
     /// Counts that a request was held against one or all of its needs.
     #[inline]
     pub(super) fn count_evaluation(&self) {
-        let evaluations = &self.counters.evaluations;
-        evaluations.set(evaluations.get().wrapping_add(1));
+        self.counters.count_evaluation();
     }
 
     /// Counts a grant after a wait.
@@ -88,8 +120,8 @@ impl Core {
         let waited_ms = whole_ms.saturating_add(u64::from(waited.subsec_millis()));
         self.count(needs, |counts| {
             counts.granted += 1;
-            counts.waits_ms.record(waited_ms);
-            counts.overtakes.record(u64::from(overtakes));
+            counts.waits_ms.record(waited_ms, 1);
+            counts.overtakes.record(u64::from(overtakes), 1);
         });
     }
 
@@ -104,22 +136,20 @@ impl Core {
         for (workload, classes) in self.counters.classes.iter().enumerate() {
             for (class, scopes) in classes.iter().enumerate() {
                 let class = ClassRef::from_indices(workload, class);
-                let counted = SCOPES_IN_ORDER.into_iter().zip(scopes);
-                for (scope, counts) in counted.filter(|(_, counts)| **counts != Counts::default()) {
+                let counted = SCOPES_IN_ORDER.into_iter().zip(scopes.each_ref().map(Tally::total));
+                for (scope, counts) in counted.filter(|(_, counts)| *counts != Counts::default()) {
                     let (workload, class) = self.rules.class_name(class);
                     let (workload, class) = (workload.to_owned(), class.to_owned());
-                    metrics
-                        .counts
-                        .insert(Subject::Class { scope, workload, class }, counts.clone());
+                    metrics.counts.insert(Subject::Class { scope, workload, class }, counts);
                 }
             }
         }
         for (&scope, limits) in &self.counters.limit_names {
             for (limit, &CounterIndex(index)) in limits {
-                let counts = &self.counters.limits[index];
-                if *counts != Counts::default() {
+                let counts = self.counters.limits[index].total();
+                if counts != Counts::default() {
                     let limit = limit.clone();
-                    metrics.counts.insert(Subject::Limit { scope, limit }, counts.clone());
+                    metrics.counts.insert(Subject::Limit { scope, limit }, counts);
                 }
             }
         }

@@ -8,7 +8,6 @@ use super::rulebook::{LimitKey, UnknownName};
 use super::table::Slot;
 use crate::acquire_error::{AcquireError, AcquireErrorKind, Conflict};
 use crate::policy::Rule;
-use crate::priority::Priority;
 use crate::request::{Claim, Request};
 use crate::resource::Resource;
 
@@ -17,7 +16,11 @@ use crate::resource::Resource;
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) party: Party,
-    pub(super) priority: Priority,
+    /// Of its priority, in nanoseconds.
+    pub(super) head_start: i64,
+    /// Whether it comes with nothing else: no deadline, no past, no lender, and no key by which
+    /// it could be one with another request.
+    pub(super) is_plain: bool,
     /// Sorted from narrow to wide, without duplicates.
     pub(super) needs: Needs,
 }
@@ -47,7 +50,12 @@ impl Core {
             Need::Capacity { .. } => None,
         });
         let priority = request.priority.or_else(|| of_classes.max()).unwrap_or_default();
-        Ok(Draft { party: self.refer_to_party(request), priority, needs })
+        let head_start = self.rules.head_start(priority);
+        let is_plain = request.deadline.is_none()
+            && request.waited.is_zero()
+            && request.lender.is_none()
+            && request.coalesce_key.is_none();
+        Ok(Draft { party: self.refer_to_party(request), head_start, is_plain, needs })
     }
 
     /// Adds what a claim is about to `needs`, which refer to it from then on.

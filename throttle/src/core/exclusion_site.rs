@@ -73,6 +73,14 @@ impl ExclusionSite {
         })
     }
 
+    /// Whether nobody is there, neither at work nor in line.
+    #[inline]
+    pub(super) fn is_deserted(&self) -> bool {
+        let is_deserted =
+            self.line.is_empty() && self.holders.iter().all(|(_, held)| held.is_empty());
+        is_deserted || cfg!(mutant = "whoever_comes_again_sees_nobody")
+    }
+
     /// Whether `class` can be taken now by `root` at `place`.
     ///
     /// A stranger that holds a conflicting class stands in the way. So does a conflicting

@@ -97,6 +97,14 @@ impl LimitSite {
         }
     }
 
+    /// Whether there are `units` that nobody stands in line for.
+    #[inline]
+    pub(super) fn is_free_for(&self, units: u32) -> bool {
+        let is_free = self.used + u64::from(units) <= u64::from(self.capacity);
+        let is_awaited = !self.line.is_empty() || !self.reserved.is_empty();
+        is_free && (!is_awaited || cfg!(mutant = "whoever_comes_again_passes_the_line"))
+    }
+
     /// Whether `units` can be taken now at `place`.
     ///
     /// Who needs more than there is, because the limit was shrunk, runs alone. What the

@@ -67,6 +67,15 @@ impl Members {
         }
     }
 
+    /// Gives the only member another identity, with which it came for a permit.
+    #[inline]
+    pub(super) fn claim_only(&mut self, id: RequestId) {
+        if let [(only, member)] = &mut *self.0 {
+            *only = id;
+            (member.deadline, member.is_claimed) = (None, true);
+        }
+    }
+
     pub(super) fn get(&self, id: RequestId) -> Option<&Member> {
         self.iter().find(|&(known, _)| known == id).map(|(_, member)| member)
     }
@@ -110,13 +119,6 @@ pub(crate) struct Joined {
     pub(crate) coalesced_into: Option<Arc<str>>,
     /// The operation that the permit is part of.
     pub(crate) root: Arc<str>,
-}
-
-impl Claimed {
-    /// A permit that was granted without a wait.
-    pub(crate) fn at_once(id: RequestId) -> Self {
-        Self { id, joined: None }
-    }
 }
 
 impl Core {

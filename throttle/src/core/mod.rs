@@ -282,7 +282,7 @@ impl Core {
             }
         };
         self.add_first_member(&mut record);
-        self.give_place(&mut record, request, draft.priority);
+        self.give_place(&mut record, request, draft.head_start);
         record.members.values_mut().for_each(|member| member.is_claimed = true);
         let id = record.place.id;
         self.grant(record);

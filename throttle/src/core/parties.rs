@@ -26,6 +26,24 @@ impl PartyState {
     fn new() -> Self {
         Self { permits: 0, holding: 0, waiting: Line::new() }
     }
+
+    /// Whether a request waits in its name as a root operation.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// It owns one permit more.
+    #[inline]
+    pub(super) fn start_owning(&mut self) {
+        self.permits += 1;
+    }
+
+    /// One permit more with exclusions is held in its name as a root operation.
+    #[inline]
+    pub(super) fn start_holding(&mut self) {
+        self.holding += 1;
+    }
 }
 
 impl Core {
@@ -70,7 +88,7 @@ impl Core {
 
     #[inline]
     pub(super) fn start_owning(&mut self, owner: Slot) {
-        self.parties.get_mut(owner).permits += 1;
+        self.parties.get_mut(owner).start_owning();
     }
 
     #[inline]
@@ -86,8 +104,8 @@ impl Core {
 
     pub(super) fn start_holding(&mut self, root: Slot) {
         let state = self.parties.get_mut(root);
-        state.holding += 1;
-        if state.holding == 1 && !state.waiting.is_empty() {
+        state.start_holding();
+        if state.holding == 1 && state.is_waiting() {
             for id in self.waiting_for(root) {
                 self.borrowers.insert(id);
                 let site = self.waiter(id).witness().site();
@@ -99,7 +117,7 @@ impl Core {
     pub(super) fn stop_holding(&mut self, root: Slot) {
         let state = self.parties.get_mut(root);
         state.holding -= 1;
-        if state.holding == 0 && !state.waiting.is_empty() {
+        if state.holding == 0 && state.is_waiting() {
             for id in self.waiting_for(root) {
                 self.borrowers.remove(&id);
             }

@@ -15,15 +15,23 @@ use crate::request_id::RequestId;
 ///
 /// Priority is a head start in time. Since everybody ages alike the place never changes,
 /// so ageing needs no work and a request cannot be put behind late arrivals for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// Nanoseconds since the clock's origin, less the head start. Below zero for requests
     /// that waited before the clock began.
-    pub(super) due: i128,
+    pub(super) due: i64,
     /// Among requests that are due at the same time, whose place it is: the request's own,
     /// or that of the permit whose place it takes again.
     pub(super) rank: u64,
     pub(super) id: RequestId,
+}
+
+impl PartialEq for Place {
+    /// Nobody has two places.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
 }
 
 /// One claim, resolved to the site that decides it.

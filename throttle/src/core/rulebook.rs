@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hashbrown::Equivalent;
 
+use super::submit::nanoseconds;
 use crate::limits::Limits;
 use crate::policy::{ClassIndex, CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
 use crate::priority::Priority;
@@ -251,9 +252,8 @@ impl Rulebook {
     }
 
     /// The head start of a priority, in nanoseconds.
-    #[inline]
-    pub(super) fn head_start(&self, priority: Priority) -> i128 {
-        let step = i128::try_from(self.limits.priority_step.as_nanos()).unwrap_or(i128::MAX / 8);
+    pub(super) fn head_start(&self, priority: Priority) -> i64 {
+        let step = nanoseconds(self.limits.priority_step).min(i64::MAX / 8);
         if cfg!(mutant = "urgent_is_last") {
             -priority.level() * step
         } else {

@@ -18,6 +18,7 @@ impl Core {
         }
     }
 
+    #[inline(never)]
     fn ask_all(&mut self) {
         while !self.gained.is_empty() {
             let mut best: Option<Place> = None;

@@ -1,13 +1,14 @@
 //! How a request comes in: checked, then granted, refused, joined to an equal one, or put in
 //! line.
 
+use std::time::Duration;
+
 use super::members::Member;
 use super::prepared::PreparedIndex;
 use super::request_state::{Absence, Place, Record};
 use super::{Core, Patience, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
-use crate::priority::Priority;
 use crate::request::Request;
 use crate::request_id::RequestId;
 
@@ -25,13 +26,16 @@ impl Core {
         if self.is_closed {
             return Err(refused(AcquireErrorKind::Closed));
         }
-        let (mut record, priority) = self.drafted(request, prepared)?;
+        if let Some(id) = prepared.and_then(|index| self.grant_again(index)) {
+            return Ok(Submitted::Granted(id));
+        }
+        let (mut record, head_start) = self.drafted(request, prepared)?;
         if let Some(equal) = self.equal(&record.needs, request) {
             let holds = self.is_nesting(request, &record);
             self.retire(record);
             return self.follow(equal, request, patience, holds);
         }
-        self.give_place(&mut record, request, priority);
+        self.give_place(&mut record, request, head_start);
         let witness = self.first_failing(&record.needs, record.place, record.party);
         // Who can start is in nobody's way, whatever the rules say.
         if witness.is_some()
@@ -47,7 +51,7 @@ impl Core {
         if self.is_open && witness.is_none() {
             self.count(&record.needs, |counts| {
                 counts.submitted += 1;
-                counts.granted_at_once();
+                counts.granted_at_once(1);
             });
             return Ok(self.start(record));
         }
@@ -114,16 +118,9 @@ impl Core {
     }
 
     /// Gives a request its identity and its place: that of the arrival, less the head start.
-    pub(super) fn give_place(
-        &mut self,
-        record: &mut Record,
-        request: &Request,
-        priority: Priority,
-    ) {
-        let mut due = nanoseconds(self.now) - self.rules.head_start(priority);
-        if !request.waited.is_zero() {
-            due -= i128::try_from(request.waited.as_nanos()).unwrap_or(i128::MAX / 4);
-        }
+    pub(super) fn give_place(&mut self, record: &mut Record, request: &Request, head_start: i64) {
+        let due = nanoseconds(self.now.since_origin()).saturating_sub(head_start);
+        let due = due.saturating_sub(nanoseconds(request.waited));
         let id = self.requests.next_id();
         record.place = Place { due, rank: id.number, id };
         record.since = self.now;
@@ -138,7 +135,9 @@ impl Core {
     }
 }
 
-fn nanoseconds(moment: Instant) -> i128 {
-    // 2^64 seconds of nanoseconds need 94 bits.
-    i128::try_from(moment.since_origin().as_nanos()).expect("a duration fits into 127 bits")
+/// As many as can be counted, which are those of 292 years.
+#[inline]
+pub(super) fn nanoseconds(time: Duration) -> i64 {
+    let whole = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    whole.saturating_mul(1_000_000_000).saturating_add(i64::from(time.subsec_nanos()))
 }
