@@ -55,7 +55,7 @@ impl ExclusionSite {
         self.holders[index].1.insert(id, root);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, class: ClassRef, id: RequestId) {
         if let Ok(index) = self.search(class) {
             let held = &mut self.holders[index].1;
@@ -64,6 +64,13 @@ impl ExclusionSite {
                 self.holders.remove(index);
             }
         }
+    }
+
+    /// Notes that somebody may be able to pass now. False if that is known, or if nobody is parked
+    /// here.
+    #[inline]
+    pub(super) fn gain(&mut self) -> bool {
+        !self.parked.is_empty() && !std::mem::replace(&mut self.has_gained, true)
     }
 
     /// The holders other than `root` with their classes.

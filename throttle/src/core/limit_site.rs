@@ -68,7 +68,7 @@ impl LimitSite {
     }
 
     /// Takes up to `units` back from `id`, which is no holder any more if nothing is left.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_back(&mut self, id: RequestId, units: u32) -> u32 {
         let Some(held) = self.holders.remove(&id) else { return 0 };
         let taken = units.min(held);
@@ -77,6 +77,13 @@ impl LimitSite {
         }
         self.used -= u64::from(taken);
         taken
+    }
+
+    /// Notes that somebody may be able to pass now. False if that is known, or if nobody is parked
+    /// here.
+    #[inline]
+    pub(super) fn gain(&mut self) -> bool {
+        !self.parked.is_empty() && !std::mem::replace(&mut self.has_gained, true)
     }
 
     /// Gives units back to `id`, which holds no more than `nominal` units then.

@@ -41,20 +41,12 @@ impl Core {
 
     /// Notes that somebody parked at `site` may be able to pass now. Where nobody is parked
     /// there is nothing to note: whoever parks there later was held against what there is then.
-    #[inline]
     pub(super) fn gain(&mut self, site: Site) {
-        let (is_empty, has_gained) = match site {
-            Site::Exclusion(slot) => {
-                let site = self.exclusions.get_mut(slot);
-                (site.parked.is_empty(), &mut site.has_gained)
-            }
-            Site::Limit(slot) => {
-                let site = self.limits.get_mut(slot);
-                (site.parked.is_empty(), &mut site.has_gained)
-            }
+        let is_new = match site {
+            Site::Exclusion(slot) => self.exclusions.get_mut(slot).gain(),
+            Site::Limit(slot) => self.limits.get_mut(slot).gain(),
         };
-        if !is_empty && !*has_gained {
-            *has_gained = true;
+        if is_new {
             self.gained.push(site);
         }
     }
@@ -409,18 +401,23 @@ impl Core {
     pub(super) fn give_back(&mut self, id: RequestId, holder: &mut Record) {
         let Record { needs, loans, party, .. } = holder;
         for &need in &*needs {
-            match need {
+            let has_gained = match need {
                 Need::Exclusion { site, class } => {
-                    self.exclusions.get_mut(site).release(class, id);
-                    self.gain(need.site());
+                    let site = self.exclusions.get_mut(site);
+                    site.release(class, id);
+                    site.gain()
                 }
-                Need::Capacity { site, units } => {
-                    let returned = self.limits.get_mut(site).take_back(id, units);
-                    self.gain(need.site());
+                Need::Capacity { site: slot, units } => {
+                    let site = self.limits.get_mut(slot);
+                    let (returned, has_gained) = (site.take_back(id, units), site.gain());
                     if !loans.is_empty() {
-                        self.repay(*party, loans, site, returned);
+                        self.repay(*party, loans, slot, returned);
                     }
+                    has_gained
                 }
+            };
+            if has_gained {
+                self.gained.push(need.site());
             }
             if cfg!(mutant = "release_looks_at_the_first_only") && need.site() != needs[0].site() {
                 self.ungain(need.site());
