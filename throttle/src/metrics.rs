@@ -103,6 +103,12 @@ pub struct Histogram<B> {
 }
 
 impl Counts {
+    /// Counts so many requests that were granted as soon as they were handed in.
+    pub(crate) fn handed_in_and_granted(&mut self, times: u64) {
+        self.submitted += times;
+        self.granted_at_once(times);
+    }
+
     /// Counts so many grants without a wait.
     pub(crate) fn granted_at_once(&mut self, times: u64) {
         self.granted += times;

@@ -130,6 +130,8 @@ fn every_turn_is_counted() {
     assert_eq!((counts.submitted, counts.granted), (5, 5));
     assert_eq!((counts.waits_ms.total(), counts.overtakes.total()), (5, 5));
     assert_eq!(metrics.evaluations, 5);
+    drop(prepared);
+    assert_eq!(admission.metrics(), metrics);
 }
 
 #[test]

@@ -14,33 +14,11 @@ use crate::resource::{Resource, Scope};
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// For each workload and each of its classes, by scope.
-    classes: Vec<Vec<[Tally; SCOPES]>>,
-    limits: Vec<Tally>,
+    classes: Vec<Vec<[Counts; SCOPES]>>,
+    limits: Vec<Counts>,
     limit_names: BTreeMap<Scope, BTreeMap<String, CounterIndex>>,
     /// Counted where nothing is changed.
     evaluations: Cell<u64>,
-}
-
-/// Counts, and how often everything was counted that goes with a grant at once.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    counts: Counts,
-    granted_again: u64,
-}
-
-impl Tally {
-    /// A request was handed in again and granted at once.
-    #[inline]
-    pub(super) fn granted_again(&mut self) {
-        self.granted_again += 1;
-    }
-
-    fn total(&self) -> Counts {
-        let mut total = self.counts.clone();
-        total.submitted += self.granted_again;
-        total.granted_at_once(self.granted_again);
-        total
-    }
 }
 
 /// Every scope, at the index that counters are kept by.
@@ -63,17 +41,11 @@ impl Counters {
         }
         let index = CounterIndex(self.limits.len());
         names.insert(limit.to_owned(), index);
-        self.limits.push(Tally::default());
+        self.limits.push(Counts::default());
         index
     }
 
-    #[inline]
-    pub(super) fn of(&mut self, CounterIndex(index): CounterIndex) -> &mut Tally {
-        &mut self.limits[index]
-    }
-
-    #[inline]
-    pub(super) fn of_class(&mut self, scope: Scope, class: ClassRef) -> &mut Tally {
+    fn of_class(&mut self, scope: Scope, class: ClassRef) -> &mut Counts {
         let (workload, class) = class.indices();
         if self.classes.len() <= workload {
             self.classes.resize_with(workload + 1, Vec::new);
@@ -98,11 +70,11 @@ impl Core {
             match need {
                 Need::Exclusion { site, class } => {
                     let scope = self.exclusions.get(site).scope;
-                    count(&mut self.counters.of_class(scope, class).counts);
+                    count(self.counters.of_class(scope, class));
                 }
                 Need::Capacity { site, .. } => {
-                    let counter = self.limits.get(site).counter;
-                    count(&mut self.counters.of(counter).counts);
+                    let CounterIndex(index) = self.limits.get(site).counter;
+                    count(&mut self.counters.limits[index]);
                 }
             }
         }
@@ -125,6 +97,22 @@ impl Core {
         });
     }
 
+    /// By which a need is counted.
+    fn subject(&self, need: Need) -> Subject {
+        match need {
+            Need::Exclusion { site, class } => {
+                let scope = self.exclusions.get(site).scope;
+                let (workload, class) = self.rules.class_name(class);
+                let (workload, class) = (workload.to_owned(), class.to_owned());
+                Subject::Class { scope, workload, class }
+            }
+            Need::Capacity { site, .. } => {
+                let (resource, limit) = self.limits.name(site);
+                Subject::Limit { scope: resource.scope(), limit: limit.clone() }
+            }
+        }
+    }
+
     pub(crate) fn used(&self, resource: &Resource, limit: &str) -> u64 {
         let slot = self.limits.find(&LimitKey(resource, limit));
         slot.map_or(0, |slot| self.limits.get(slot).used)
@@ -136,21 +124,29 @@ impl Core {
         for (workload, classes) in self.counters.classes.iter().enumerate() {
             for (class, scopes) in classes.iter().enumerate() {
                 let class = ClassRef::from_indices(workload, class);
-                let counted = SCOPES_IN_ORDER.into_iter().zip(scopes.each_ref().map(Tally::total));
-                for (scope, counts) in counted.filter(|(_, counts)| *counts != Counts::default()) {
+                let counted = SCOPES_IN_ORDER.into_iter().zip(scopes);
+                for (scope, counts) in counted.filter(|(_, counts)| **counts != Counts::default()) {
                     let (workload, class) = self.rules.class_name(class);
                     let (workload, class) = (workload.to_owned(), class.to_owned());
-                    metrics.counts.insert(Subject::Class { scope, workload, class }, counts);
+                    metrics
+                        .counts
+                        .insert(Subject::Class { scope, workload, class }, counts.clone());
                 }
             }
         }
         for (&scope, limits) in &self.counters.limit_names {
             for (limit, &CounterIndex(index)) in limits {
-                let counts = self.counters.limits[index].total();
-                if counts != Counts::default() {
+                let counts = &self.counters.limits[index];
+                if *counts != Counts::default() {
                     let limit = limit.clone();
-                    metrics.counts.insert(Subject::Limit { scope, limit }, counts);
+                    metrics.counts.insert(Subject::Limit { scope, limit }, counts.clone());
                 }
+            }
+        }
+        for (needs, times) in self.prepared.granted_again() {
+            for &need in needs {
+                let counts = metrics.counts.entry(self.subject(need)).or_default();
+                counts.handed_in_and_granted(times);
             }
         }
         for ((resource, limit), site) in self.limits.iter() {

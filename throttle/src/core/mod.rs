@@ -177,7 +177,7 @@ impl Core {
     }
 
     /// Time has come to `now`: requests expire.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         if !self.deadlines.is_empty() {
@@ -185,6 +185,7 @@ impl Core {
         }
     }
 
+    #[cold]
     fn expire(&mut self) {
         let mut departed = Vec::new();
         while let Some(&(deadline, id)) = self.deadlines.first()

@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::draft::Draft;
-use super::request_state::{Need, Place, Record};
+use super::request_state::{Need, Needs, Place, Record};
 use super::requests::Entry;
 use super::submit::nanoseconds;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
@@ -35,7 +35,13 @@ impl PreparedDrafts {
     fn set(&mut self, index: PreparedIndex, draft: Draft, edition: u64) -> Option<PreparedDraft> {
         let stamp = Stamp { index, number: self.next_stamp };
         self.next_stamp += 1;
-        self.drafts[index.0].replace(PreparedDraft { draft, stamp, edition, idle: None })
+        self.drafts[index.0].replace(PreparedDraft {
+            draft,
+            stamp,
+            edition,
+            idle: None,
+            granted_again: 0,
+        })
     }
 
     fn remove(&mut self, index: PreparedIndex) -> Option<PreparedDraft> {
@@ -46,6 +52,12 @@ impl PreparedDrafts {
 
     fn get_mut(&mut self, index: PreparedIndex) -> &mut PreparedDraft {
         self.drafts[index.0].as_mut().expect("a prepared request lives as long as its ticket")
+    }
+
+    /// The needs of those that were granted the short way, and how often they were.
+    pub(super) fn granted_again(&self) -> impl Iterator<Item = (&Needs, u64)> {
+        let granted = self.drafts.iter().flatten().filter(|known| known.granted_again > 0);
+        granted.map(|known| (&known.draft.needs, known.granted_again))
     }
 
     /// Keeps the record of a request that is over for the next one of the same. Returns it if
@@ -75,6 +87,9 @@ struct PreparedDraft {
     /// A record of such a request that is over. It refers to everything that the next one
     /// needs.
     idle: Option<Box<Record>>,
+    /// How often it was granted the short way. That is counted here, and not for each need,
+    /// until the draft goes.
+    granted_again: u64,
 }
 
 /// Tells the drafts of all prepared requests apart, also earlier ones of the same.
@@ -112,6 +127,10 @@ impl Core {
     }
 
     fn forget_prepared(&mut self, prepared: PreparedDraft) {
+        let times = prepared.granted_again;
+        if times > 0 {
+            self.count(&prepared.draft.needs, |counts| counts.handed_in_and_granted(times));
+        }
         self.forget_draft(&prepared.draft);
         if let Some(mut idle) = prepared.idle {
             idle.prepared = None;
@@ -146,14 +165,10 @@ impl Core {
         for &need in &record.needs {
             match need {
                 Need::Exclusion { site, class } => {
-                    let site = exclusions.get_mut(site);
-                    site.hold(class, id, record.party.root);
-                    counters.of_class(site.scope, class).granted_again();
+                    exclusions.get_mut(site).hold(class, id, record.party.root);
                 }
                 Need::Capacity { site, units } => {
-                    let site = limits.get_mut(site);
-                    site.hold(id, units);
-                    counters.of(site.counter).granted_again();
+                    limits.get_mut(site).hold(id, units);
                 }
             }
         }
@@ -162,6 +177,7 @@ impl Core {
         }
         parties.get_mut(record.party.owner).start_owning();
         requests.insert(id, Entry::Holder(record));
+        known.granted_again += 1;
         counters.count_evaluation();
         Some(id)
     }

@@ -51,18 +51,24 @@ impl Requests {
             Entry::Absentee(_) => self.absent += 1,
             Entry::Waiter(_) | Entry::Follower(_) => {}
         }
-        if id.slot as usize == self.places.len() {
-            self.places.push(Some((id.number, entry)));
-            return;
-        }
         if self.vacant.last() == Some(&id.slot) {
             self.vacant.pop();
         } else {
-            // Several were taken out at once.
-            let vacant = self.vacant.iter().rposition(|&slot| slot == id.slot);
-            self.vacant.remove(vacant.expect("an entry is inserted into a vacant place"));
+            self.make_room(id.slot);
         }
         self.places[id.slot as usize] = Some((id.number, entry));
+    }
+
+    /// Makes a place, or takes one that is not the last that became vacant.
+    #[cold]
+    fn make_room(&mut self, slot: u32) {
+        if slot as usize == self.places.len() {
+            self.places.push(None);
+            return;
+        }
+        // Several were taken out at once.
+        let vacant = self.vacant.iter().rposition(|&vacant| vacant == slot);
+        self.vacant.remove(vacant.expect("an entry is inserted into a vacant place"));
     }
 
     #[inline]

@@ -49,10 +49,7 @@ impl Core {
             return Err(error);
         }
         if self.is_open && witness.is_none() {
-            self.count(&record.needs, |counts| {
-                counts.submitted += 1;
-                counts.granted_at_once(1);
-            });
+            self.count(&record.needs, |counts| counts.handed_in_and_granted(1));
             return Ok(self.start(record));
         }
         self.count(&record.needs, |counts| counts.submitted += 1);
