@@ -89,7 +89,7 @@ impl Limits {
         self
     }
 
-    /// The head start that one level of [`Priority`](crate::Priority) is worth.
+    /// The head start that one level of [`Priority`](crate::Priority) is worth, up to 36 years.
     pub fn priority_step(mut self, priority_step: Duration) -> Self {
         self.priority_step = priority_step;
         self

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures::channel::oneshot;
@@ -22,6 +23,8 @@ use crate::{JournalError, JournalErrorKind};
 
 /// `MERC` in the file's header (offset 68), so that no other program's file is taken for ours.
 const APPLICATION_ID: i32 = 0x4d45_5243;
+/// As long somebody else who uses the file with another tool is waited for.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a new file. A commit writes whole pages, and few bytes of them are new.
 const PAGE_BYTES: i64 = 2048;
 /// `PRAGMA synchronous` as SQLite reads FULL back.
@@ -72,7 +75,7 @@ impl Store {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reading = Connection::open_with_flags(path, flags).map_err(unusable)?;
-        reading.busy_timeout(std::time::Duration::from_secs(10)).map_err(unusable)?;
+        reading.busy_timeout(BUSY_TIMEOUT).map_err(unusable)?;
         let counters = Arc::new(Counters::default());
         let mut writer = Writer::new(connection, lock, Arc::clone(&counters)).map_err(unusable)?;
         let writer = Worker::spawn("mercury-store", move |queue| writer.run(&queue));
@@ -184,7 +187,8 @@ impl Store {
         &self,
         records: Vec<Sealed>,
     ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
-        // Shared, and so they are freed by whoever made them, in the other thread's shade.
+        // Shared, so that they are freed by whoever waits for them, as a rule: the writer's thread
+        // has that much less to do for all others.
         let records = Arc::new(records);
         let shared = Arc::clone(&records);
         let appended = self.ask(|done| Job::Append { records: shared, done });
@@ -259,7 +263,7 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
 
 fn try_prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<(), JournalError>> {
     let subject = |what: &str| format!("{} ({what})", path.display());
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 =

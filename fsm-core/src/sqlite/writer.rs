@@ -2,10 +2,12 @@
 //!
 //! **How.** Whatever is queued while a commit is on its way to the disk becomes the next
 //! transaction; there is no timer. While the writer looks for the first of them, that transaction
-//! has begun already, and whoever asks again as soon as it is answered does not wait for that. An append to one run needs no savepoint, because its first
-//! statement is the guard: a conflict has changed nothing. If it fails later on, SQLite itself has
-//! failed, and the transaction goes as a whole. Work that others lend, and appends to several
-//! runs, run inside a savepoint and fail alone.
+//! has begun already: whoever asks again as soon as it is answered does not wait for that.
+//!
+//! An append to one run needs no savepoint, because its first statement is the guard: a conflict
+//! has changed nothing. If it fails later on, SQLite itself has failed, and the transaction goes as
+//! a whole. Work that others lend, and appends to several runs, run inside a savepoint and fail
+//! alone.
 //!
 //! The write-ahead log is brought into the file here, after the acknowledgements and not by
 //! SQLite inside a commit, which would hide an error. A sync that fails there is as bad as any.
@@ -15,8 +17,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
-        mpsc,
+        mpsc::{self, TryRecvError},
     },
+    time::Duration,
 };
 
 use futures::channel::oneshot;
@@ -26,6 +29,7 @@ use super::{
     append::{append, is_contiguous},
     lock::Lock,
     sealed::Sealed,
+    store::BUSY_TIMEOUT,
     work::{Acknowledge, Keep, Work},
 };
 use crate::{JournalError, JournalErrorKind};
@@ -36,7 +40,7 @@ const GROUP_MAX: usize = 1_024;
 const CHECKPOINT_PAGES: u32 = 500;
 
 /// As often the writer looks for another job before it sleeps: about as long as somebody who is
-/// woken by an answer needs to ask again.
+/// woken by an answer needs to ask again. As long other tools cannot write to the file.
 const NEXT_SOON: u32 = 100;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -86,6 +90,8 @@ pub(super) struct Writer {
     log_pages: Arc<AtomicU32>,
     /// The log is brought into the file when it has this many.
     checkpoint_at: u32,
+    /// Whether a transaction has begun for the next job.
+    has_begun: bool,
     /// Whether others may have the file while this writer does nothing.
     released: bool,
     /// Keeps others from the file. Declared last: whoever opens the file next does not meet the
@@ -112,6 +118,7 @@ impl Writer {
             poisoned: false,
             log_pages,
             checkpoint_at: CHECKPOINT_PAGES,
+            has_begun: false,
             released: false,
             lock,
         })
@@ -149,14 +156,12 @@ impl Writer {
         }
     }
 
-    /// Waits for the next job.
-    fn next(&self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
-        if let Ok(job) = queue.try_recv() {
-            return Some(job);
-        }
-        if !self.released && !self.poisoned {
-            // Should it fail, it is tried again for the next job, which hears of that.
-            let _ = execute(&self.connection, BEGIN);
+    /// Waits for the next job. `None` once nobody can ask any more.
+    fn next(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => self.begin_ahead(),
         }
         // Whoever has just been answered need not wake a thread that has not gone to sleep.
         for _ in 0..NEXT_SOON {
@@ -169,10 +174,24 @@ impl Writer {
         queue.recv().ok()
     }
 
+    /// Begins the transaction of the next job, unless somebody else is writing.
+    fn begin_ahead(&mut self) {
+        if self.released || self.poisoned {
+            return;
+        }
+        let begin = || {
+            self.connection.busy_timeout(Duration::ZERO)?;
+            execute(&self.connection, BEGIN)
+        };
+        // Whatever is the matter, it is tried again for the next job, which hears of it then.
+        self.has_begun = begin().is_ok();
+        let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
+    }
+
     /// Ends the transaction that was begun for a job that did not come.
-    fn end_idle(&self) {
-        if !self.connection.is_autocommit() {
-            // Should it fail, the transaction serves the next job.
+    fn end_idle(&mut self) {
+        if std::mem::take(&mut self.has_begun) {
+            // Should it fail, the next transaction cannot begin, and somebody hears of that.
             let _ = execute(&self.connection, "ROLLBACK");
         }
     }
@@ -180,7 +199,8 @@ impl Writer {
     /// Commits those at the front of `jobs` that can share a transaction, and answers them.
     fn commit_some(&mut self, jobs: &mut VecDeque<Job>) {
         let mut answers = Vec::with_capacity(jobs.len());
-        let result = transact(&self.connection, jobs, &mut answers);
+        let has_begun = std::mem::take(&mut self.has_begun);
+        let result = transact(&self.connection, has_begun, jobs, &mut answers);
         match &result {
             Ok(()) => {
                 self.counters.jobs.fetch_add(answers.len() as u64, Ordering::Relaxed);
@@ -324,17 +344,15 @@ impl Answer {
     }
 }
 
-/// Does the jobs at the front of `jobs` that can share a transaction. Those that had their turn
+/// Does the jobs at the front of `jobs` that can share a transaction, which may have begun. Those that had their turn
 /// leave an answer.
 fn transact(
     connection: &Connection,
+    has_begun: bool,
     jobs: &mut VecDeque<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), Broken> {
-    // It may have begun while the writer looked for the first job.
-    if connection.is_autocommit()
-        && let Err(error) = execute(connection, BEGIN)
-    {
+    if !has_begun && let Err(error) = execute(connection, BEGIN) {
         let broken = Broken::from(error);
         // A release has its turn all the same.
         while let Some(job) = jobs.pop_front_if(|job| !matches!(job, Job::Release { .. })) {

@@ -97,28 +97,15 @@ impl Core {
         });
     }
 
-    /// By which a need is counted.
-    fn subject(&self, need: Need) -> Subject {
-        match need {
-            Need::Exclusion { site, class } => {
-                let scope = self.exclusions.get(site).scope;
-                let (workload, class) = self.rules.class_name(class);
-                let (workload, class) = (workload.to_owned(), class.to_owned());
-                Subject::Class { scope, workload, class }
-            }
-            Need::Capacity { site, .. } => {
-                let (resource, limit) = self.limits.name(site);
-                Subject::Limit { scope: resource.scope(), limit: limit.clone() }
-            }
-        }
-    }
-
     pub(crate) fn used(&self, resource: &Resource, limit: &str) -> u64 {
         let slot = self.limits.find(&LimitKey(resource, limit));
         slot.map_or(0, |slot| self.limits.get(slot).used)
     }
 
-    pub(crate) fn metrics(&self) -> Metrics {
+    pub(crate) fn metrics(&mut self) -> Metrics {
+        for (needs, times) in self.prepared.take_granted_again() {
+            self.count(&needs, |counts| counts.handed_in_and_granted(times));
+        }
         let mut metrics =
             Metrics { evaluations: self.counters.evaluations.get(), ..Metrics::default() };
         for (workload, classes) in self.counters.classes.iter().enumerate() {
@@ -141,12 +128,6 @@ impl Core {
                     let limit = limit.clone();
                     metrics.counts.insert(Subject::Limit { scope, limit }, counts.clone());
                 }
-            }
-        }
-        for (needs, times) in self.prepared.granted_again() {
-            for &need in needs {
-                let counts = metrics.counts.entry(self.subject(need)).or_default();
-                counts.handed_in_and_granted(times);
             }
         }
         for ((resource, limit), site) in self.limits.iter() {

@@ -16,7 +16,7 @@ use crate::resource::Resource;
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) party: Party,
-    /// Of its priority, in nanoseconds.
+    /// That of its priority, in nanoseconds.
     pub(super) head_start: i64,
     /// Whether it comes with nothing else: no deadline, no past, no lender, and no key by which
     /// it could be one with another request.

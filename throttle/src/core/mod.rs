@@ -180,7 +180,7 @@ impl Core {
     #[inline(always)]
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if !self.deadlines.is_empty() {
+        if self.deadlines.first().is_some_and(|&(deadline, _)| deadline <= self.now) {
             self.expire();
         }
     }

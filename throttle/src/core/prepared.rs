@@ -2,9 +2,8 @@
 
 use super::Core;
 use super::draft::Draft;
-use super::request_state::{Need, Needs, Place, Record};
+use super::request_state::{Need, Needs, Place, Record, nanoseconds};
 use super::requests::Entry;
-use super::submit::nanoseconds;
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::request::Request;
 use crate::request_id::RequestId;
@@ -54,10 +53,13 @@ impl PreparedDrafts {
         self.drafts[index.0].as_mut().expect("a prepared request lives as long as its ticket")
     }
 
-    /// The needs of those that were granted the short way, and how often they were.
-    pub(super) fn granted_again(&self) -> impl Iterator<Item = (&Needs, u64)> {
-        let granted = self.drafts.iter().flatten().filter(|known| known.granted_again > 0);
-        granted.map(|known| (&known.draft.needs, known.granted_again))
+    /// The needs of those that were granted the short way, and how often they were since this
+    /// was asked.
+    pub(super) fn take_granted_again(&mut self) -> Vec<(Needs, u64)> {
+        let granted = self.drafts.iter_mut().flatten().filter(|known| known.granted_again > 0);
+        granted
+            .map(|known| (known.draft.needs.clone(), std::mem::take(&mut known.granted_again)))
+            .collect()
     }
 
     /// Keeps the record of a request that is over for the next one of the same. Returns it if
@@ -87,8 +89,7 @@ struct PreparedDraft {
     /// A record of such a request that is over. It refers to everything that the next one
     /// needs.
     idle: Option<Box<Record>>,
-    /// How often it was granted the short way. That is counted here, and not for each need,
-    /// until the draft goes.
+    /// How often it was granted the short way since that was counted for each of its needs.
     granted_again: u64,
 }
 
@@ -139,8 +140,10 @@ impl Core {
     }
 
     /// Grants a request that was handed in before, the short way: if nobody stands in any line
-    /// that it would join, and nobody works on what it works on, there is nothing to compare
-    /// and nobody to pass. Everybody else goes the long way, with the same result.
+    /// that it would join, nothing is set aside there, and nobody works on what it works on,
+    /// there is nothing to compare and nobody to pass. Everybody else goes the long way
+    /// ([`Core::submit`], [`Core::grant`]), which does the same and more. So does who holds a
+    /// permit of the same request already: its record is in use.
     #[inline]
     pub(super) fn grant_again(&mut self, index: PreparedIndex) -> Option<RequestId> {
         let Self { prepared, limits, exclusions, parties, counters, requests, .. } = self;

@@ -1,6 +1,7 @@
 //! What the core remembers of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -18,7 +19,7 @@ use crate::request_id::RequestId;
 #[derive(Clone, Copy, Debug, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// Nanoseconds since the clock's origin, less the head start. Below zero for requests
-    /// that waited before the clock began.
+    /// that waited before the clock began. As far as 64 bits reach.
     pub(super) due: i64,
     /// Among requests that are due at the same time, whose place it is: the request's own,
     /// or that of the permit whose place it takes again.
@@ -26,8 +27,15 @@ pub(super) struct Place {
     pub(super) id: RequestId,
 }
 
+/// The nanoseconds of `time`, or the most that can be counted, those of 292 years.
+#[inline]
+pub(super) fn nanoseconds(time: Duration) -> i64 {
+    let whole = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    whole.saturating_mul(1_000_000_000).saturating_add(i64::from(time.subsec_nanos()))
+}
+
 impl PartialEq for Place {
-    /// Nobody has two places.
+    /// Nobody has two places, so this agrees with the order.
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id

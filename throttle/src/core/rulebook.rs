@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hashbrown::Equivalent;
 
-use super::submit::nanoseconds;
+use super::request_state::nanoseconds;
 use crate::limits::Limits;
 use crate::policy::{ClassIndex, CompiledPolicy, PolicyError, PolicyErrorKind, Rule};
 use crate::priority::Priority;

@@ -161,7 +161,7 @@ impl Core {
         }
     }
 
-    /// Takes everything that is needed.
+    /// Takes everything that is needed; [`Core::grant_again`] does it the short way.
     pub(super) fn grant(&mut self, mut holder: Holder) {
         let (party, place) = (holder.party, holder.place);
         holder.since = self.now;

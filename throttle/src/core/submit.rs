@@ -1,11 +1,9 @@
 //! How a request comes in: checked, then granted, refused, joined to an equal one, or put in
 //! line.
 
-use std::time::Duration;
-
 use super::members::Member;
 use super::prepared::PreparedIndex;
-use super::request_state::{Absence, Place, Record};
+use super::request_state::{Absence, Place, Record, nanoseconds};
 use super::{Core, Patience, Submitted};
 use crate::acquire_error::{AcquireError, AcquireErrorKind};
 use crate::clock::Instant;
@@ -130,11 +128,4 @@ impl Core {
         self.parties.refer_again(owner);
         record.members.push(record.place.id, Member { owner, deadline: None, is_claimed: false });
     }
-}
-
-/// As many as can be counted, which are those of 292 years.
-#[inline]
-pub(super) fn nanoseconds(time: Duration) -> i64 {
-    let whole = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    whole.saturating_mul(1_000_000_000).saturating_add(i64::from(time.subsec_nanos()))
 }
