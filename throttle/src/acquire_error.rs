@@ -121,32 +121,37 @@ pub enum AcquireErrorKind {
 
 /// A request that was not granted. See [`AcquireError::kind`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("request of {owner} {kind}")]
+#[error("request of {} {}", refused.owner, refused.kind)]
 pub struct AcquireError {
-    owner: String,
     // Boxed, so that the success path does not carry the size of the failures.
-    kind: Box<AcquireErrorKind>,
+    refused: Box<Refused>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refused {
+    owner: String,
+    kind: AcquireErrorKind,
 }
 
 impl AcquireError {
     pub(crate) fn new(owner: &str, kind: AcquireErrorKind) -> Self {
-        Self { owner: owner.to_owned(), kind: Box::new(kind) }
+        Self { refused: Box::new(Refused { owner: owner.to_owned(), kind }) }
     }
 
     /// What went wrong; match on this, with a `_` arm.
     pub fn kind(&self) -> &AcquireErrorKind {
-        &self.kind
+        &self.refused.kind
     }
 
     /// The owner of the request.
     pub fn owner(&self) -> &str {
-        &self.owner
+        &self.refused.owner
     }
 
     /// Whether the same request may be granted later without anyone's help.
     pub fn is_retryable(&self) -> bool {
         matches!(
-            *self.kind,
+            self.refused.kind,
             AcquireErrorKind::WouldWait { .. }
                 | AcquireErrorKind::Expired { .. }
                 | AcquireErrorKind::Rejected { .. }

@@ -19,36 +19,31 @@ pub struct Permit {
     /// The share of the permit that belongs to this request.
     member: RequestId,
     /// Whose permit it is, unless it is that of the request itself.
-    shared_with: Option<Box<Whole>>,
-}
-
-/// A permit that several requests share.
-#[derive(Debug)]
-struct Whole {
-    id: RequestId,
-    joined: Joined,
+    joined: Option<Box<Joined>>,
 }
 
 impl Permit {
+    #[inline]
     pub(crate) fn new(ticket: Arc<Ticket>, member: RequestId, claimed: Claimed) -> Self {
-        let Claimed { id, joined } = claimed;
-        let shared_with = joined.map(|joined| Box::new(Whole { id, joined }));
-        let permit = Self { ticket, member, shared_with };
-        tracing::debug!(%id, owner = permit.owner(), root = permit.root(), "permit granted");
+        let permit = Self { ticket, member, joined: claimed.joined };
+        tracing::debug!(
+            id = %permit.id(),
+            owner = permit.owner(),
+            root = permit.root(),
+            "permit granted"
+        );
         permit
     }
 
     /// A permit that was granted without a wait.
     #[inline]
     pub(crate) fn at_once(ticket: Arc<Ticket>, id: RequestId) -> Self {
-        let permit = Self { ticket, member: id, shared_with: None };
-        tracing::debug!(%id, owner = permit.owner(), root = permit.root(), "permit granted");
-        permit
+        Self::new(ticket, id, Claimed { joined: None })
     }
 
     /// The identity of the permit, as a [`Snapshot`](crate::Snapshot) shows it.
     pub fn id(&self) -> RequestId {
-        self.shared_with.as_ref().map_or(self.member, |whole| whole.id)
+        self.joined.as_ref().map_or(self.member, |joined| joined.id)
     }
 
     /// Who asked for the permit.
@@ -64,13 +59,13 @@ impl Permit {
     /// [`Coalesced`](crate::AcquireErrorKind::Coalesced) with the same owner. The shares of a
     /// permit do not exclude each other: if its owner fails, give the share back and ask again.
     pub fn coalesced_into(&self) -> Option<&str> {
-        self.shared_with.as_ref()?.joined.coalesced_into.as_deref()
+        self.joined.as_ref()?.coalesced_into.as_deref()
     }
 
     /// The operation that the permit is part of; see [`Request::lent_by`](crate::Request::lent_by).
     pub fn root(&self) -> &str {
-        match &self.shared_with {
-            Some(whole) => &whole.joined.root,
+        match &self.joined {
+            Some(joined) => &joined.root,
             None => self.ticket.request.root(),
         }
     }

@@ -25,8 +25,8 @@ impl Wakers {
     }
 
     /// Wakes everybody who was called, also if one of the wakers panics. The lock is free.
-    pub(crate) fn wake(self) {
-        for waker in self.called {
+    pub(crate) fn wake(mut self) {
+        for waker in self.called.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
                 tracing::error!("a waker panicked; the others are woken nevertheless");
             }

@@ -107,14 +107,14 @@ impl Members {
 /// What somebody gets who comes for a permit.
 #[derive(Debug)]
 pub(crate) struct Claimed {
-    pub(crate) id: RequestId,
     /// What is to be known of the permit if it is not the request's own.
-    pub(crate) joined: Option<Joined>,
+    pub(crate) joined: Option<Box<Joined>>,
 }
 
 /// What is to be known of a permit that was got by joining somebody else's request.
 #[derive(Debug)]
 pub(crate) struct Joined {
+    pub(crate) id: RequestId,
     /// Who came first and does the work, if it was somebody else.
     pub(crate) coalesced_into: Option<Arc<str>>,
     /// The operation that the permit is part of.
@@ -326,12 +326,12 @@ impl Core {
                 self.settle();
             }
         }
-        let root = self.holder(id).party.root;
         let is_own = first.is_some() && member == id;
-        let joined = (!is_own).then(|| Joined {
-            coalesced_into: first.is_none().then(|| Arc::clone(self.lead_of(id))),
-            root: Arc::clone(self.party_name(root)),
+        let joined = (!is_own).then(|| {
+            let coalesced_into = first.is_none().then(|| Arc::clone(self.lead_of(id)));
+            let root = Arc::clone(self.party_name(self.holder(id).party.root));
+            Box::new(Joined { id, coalesced_into, root })
         });
-        Some(Claimed { id, joined })
+        Some(Claimed { joined })
     }
 }
