@@ -105,7 +105,7 @@ impl Made {
             "block until told" => {
                 let _held = Counted(self.drops);
                 let _ = call.host.call("blocking", "").await;
-                // It has been abandoned by then, so its own call is refused.
+                // It is abandoned while it blocks, so this is the last call that is not refused.
                 let told = call.host.call("tell", "");
                 while !self.told.load(Ordering::SeqCst) {
                     std::thread::yield_now();

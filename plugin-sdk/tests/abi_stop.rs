@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::{Services, ask, both, until, until_called};
+use common::{Services, ask, both, until, until_called, until_called_times};
 use fsm_core::testing::ManualEnvironment;
 use fsm_core::{Environment, Timestamp};
 use futures::executor::block_on;
@@ -72,7 +72,8 @@ fn a_request_that_blocks_its_thread_is_abandoned_and_its_calls_are_refused() {
         let (stop, clock, host) = (Cancellation::new(), clock(), Services::new());
         let task = plugin.start("block until told", host.clone());
         let mut request = task.stoppable(&stop, GRACE, clock.clone());
-        until_called(&host, &mut request);
+        // After the second call it blocks.
+        until_called_times(&host, &mut request, 2);
         stop.request();
         assert!(poll(&mut request).is_pending());
         clock.advance(GRACE);

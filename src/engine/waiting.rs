@@ -1,5 +1,7 @@
 //! What operations wait for, as the embedder sees it.
 
+use std::{collections::HashMap, iter};
+
 use plugin_sdk::OperationId;
 use throttle::{Snapshot, Waiting};
 
@@ -12,25 +14,34 @@ pub(super) fn annotate(inner: &Inner, statuses: &mut [OperationStatus]) {
         return;
     }
     let snapshot = inner.door.admission.snapshot();
+    let waiters = by_owner(&snapshot);
     let stuck = inner.services.stuck();
     for status in statuses {
         status.stuck = stuck.get(&status.id).cloned();
         if !status.phase.is_final() {
-            status.waits_for = waits_for(&snapshot, &status.id);
+            status.waits_for = waiters.get(status.id.as_str()).copied().map(waits_for);
         }
     }
 }
 
-/// What the operation `id` waits for; `None` if it does not.
-fn waits_for(snapshot: &Snapshot, id: &OperationId) -> Option<WaitsFor> {
-    let is_it = |waiter: &&Waiting| {
-        waiter.owner == id.as_str() || waiter.coalesced.iter().any(|one| one == id.as_str())
-    };
-    let waiter = snapshot.waiters.iter().find(is_it)?;
+/// Each waiter by the operations that it stands for; of several the first in line.
+fn by_owner(snapshot: &Snapshot) -> HashMap<&str, &Waiting> {
+    snapshot
+        .waiters
+        .iter()
+        .rev()
+        .flat_map(|waiter| {
+            let owners = iter::once(&waiter.owner).chain(&waiter.coalesced);
+            owners.map(move |owner| (owner.as_str(), waiter))
+        })
+        .collect()
+}
+
+fn waits_for(waiter: &Waiting) -> WaitsFor {
     let behind = waiter.blockers.iter().map(|blocker| OperationId::new(blocker.owner.as_str()));
-    Some(WaitsFor {
+    WaitsFor {
         what: waiter.waits_for.to_string(),
         behind: behind.collect(),
         sentence: waiter.to_string(),
-    })
+    }
 }

@@ -18,7 +18,7 @@ pub struct Permit {
     ticket: Arc<Ticket>,
     /// The share of the permit that belongs to this request.
     member: RequestId,
-    /// Whose permit it is, unless it is that of the request itself.
+    /// What there is to know if it is not the permit of the request itself.
     joined: Option<Box<Joined>>,
 }
 

@@ -210,8 +210,13 @@ pub fn until(plugin: &PluginInstance, request: &str, expected: &str) {
 
 /// Polls `work` until it has called the host, which it does once it has begun.
 pub fn until_called<F: Future + Unpin>(host: &Services, work: &mut F) {
+    until_called_times(host, work, 1);
+}
+
+/// Polls `work` until it has called the host so many times.
+pub fn until_called_times<F: Future + Unpin>(host: &Services, work: &mut F, times: usize) {
     let mut cx = Context::from_waker(Waker::noop());
-    while host.calls.lock().expect("no panic under the lock").is_empty() {
+    while host.calls.lock().expect("no panic under the lock").len() < times {
         assert!(pin!(&mut *work).poll(&mut cx).is_pending());
         std::thread::yield_now();
     }

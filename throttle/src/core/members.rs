@@ -114,6 +114,7 @@ pub(crate) struct Claimed {
 /// What is to be known of a permit that was got by joining somebody else's request.
 #[derive(Debug)]
 pub(crate) struct Joined {
+    /// Whose permit it is.
     pub(crate) id: RequestId,
     /// Who came first and does the work, if it was somebody else.
     pub(crate) coalesced_into: Option<Arc<str>>,
