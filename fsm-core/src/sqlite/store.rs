@@ -23,7 +23,7 @@ use crate::{JournalError, JournalErrorKind};
 
 /// `MERC` in the file's header (offset 68), so that no other program's file is taken for ours.
 const APPLICATION_ID: i32 = 0x4d45_5243;
-/// As long somebody else who uses the file with another tool is waited for.
+/// How long the store waits for another tool that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a new file. A commit writes whole pages, and few bytes of them are new.
 const PAGE_BYTES: i64 = 2048;

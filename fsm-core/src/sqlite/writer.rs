@@ -1,8 +1,9 @@
 //! The thread that writes: groups of jobs, one transaction each.
 //!
 //! **How.** Whatever is queued while a commit is on its way to the disk becomes the next
-//! transaction; there is no timer. While the writer looks for the first of them, that transaction
-//! has begun already: whoever asks again as soon as it is answered does not wait for that.
+//! transaction; there is no timer. If nothing is queued, the next transaction begins while the
+//! writer looks for its first job: whoever asks again as soon as it is answered does not wait for
+//! that.
 //!
 //! An append to one run needs no savepoint, because its first statement is the guard: a conflict
 //! has changed nothing. If it fails later on, SQLite itself has failed, and the transaction goes as
@@ -40,7 +41,8 @@ const GROUP_MAX: usize = 1_024;
 const CHECKPOINT_PAGES: u32 = 500;
 
 /// As often the writer looks for another job before it sleeps: about as long as somebody who is
-/// woken by an answer needs to ask again. As long other tools cannot write to the file.
+/// woken by an answer needs to ask again. Meanwhile other tools cannot write to the file, which
+/// under load is nearly always.
 const NEXT_SOON: u32 = 100;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -165,10 +167,11 @@ impl Writer {
         }
         // Whoever has just been answered need not wake a thread that has not gone to sleep.
         for _ in 0..NEXT_SOON {
-            if let Ok(job) = queue.try_recv() {
-                return Some(job);
+            match queue.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
             }
-            std::thread::yield_now();
         }
         self.end_idle();
         queue.recv().ok()
@@ -188,9 +191,18 @@ impl Writer {
         let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
     }
 
+    /// Begins a transaction, unless one has begun.
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        match std::mem::take(&mut self.has_begun) {
+            true => Ok(()),
+            false => execute(&self.connection, BEGIN),
+        }
+    }
+
     /// Ends the transaction that was begun for a job that did not come.
     fn end_idle(&mut self) {
-        if std::mem::take(&mut self.has_begun) {
+        self.has_begun = false;
+        if !self.connection.is_autocommit() {
             // Should it fail, the next transaction cannot begin, and somebody hears of that.
             let _ = execute(&self.connection, "ROLLBACK");
         }
@@ -199,8 +211,8 @@ impl Writer {
     /// Commits those at the front of `jobs` that can share a transaction, and answers them.
     fn commit_some(&mut self, jobs: &mut VecDeque<Job>) {
         let mut answers = Vec::with_capacity(jobs.len());
-        let has_begun = std::mem::take(&mut self.has_begun);
-        let result = transact(&self.connection, has_begun, jobs, &mut answers);
+        let begun = self.begin();
+        let result = transact(&self.connection, begun, jobs, &mut answers);
         match &result {
             Ok(()) => {
                 self.counters.jobs.fetch_add(answers.len() as u64, Ordering::Relaxed);
@@ -344,15 +356,15 @@ impl Answer {
     }
 }
 
-/// Does the jobs at the front of `jobs` that can share a transaction, which may have begun. Those that had their turn
-/// leave an answer.
+/// Does the jobs at the front of `jobs` that can share a transaction, once it has `begun`. Those
+/// that had their turn leave an answer.
 fn transact(
     connection: &Connection,
-    has_begun: bool,
+    begun: rusqlite::Result<()>,
     jobs: &mut VecDeque<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), Broken> {
-    if !has_begun && let Err(error) = execute(connection, BEGIN) {
+    if let Err(error) = begun {
         let broken = Broken::from(error);
         // A release has its turn all the same.
         while let Some(job) = jobs.pop_front_if(|job| !matches!(job, Job::Release { .. })) {

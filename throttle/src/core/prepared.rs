@@ -142,8 +142,8 @@ impl Core {
     /// Grants a request that was handed in before, the short way: if nobody stands in any line
     /// that it would join, nothing is set aside there, and nobody works on what it works on,
     /// there is nothing to compare and nobody to pass. Everybody else goes the long way
-    /// ([`Core::submit`], [`Core::grant`]), which does the same and more. So does who holds a
-    /// permit of the same request already: its record is in use.
+    /// ([`Core::submit`], [`Core::grant`]), which does the same and more. So does who has
+    /// another permit of the same request, if no record of it is idle.
     #[inline]
     pub(super) fn grant_again(&mut self, index: PreparedIndex) -> Option<RequestId> {
         let Self { prepared, limits, exclusions, parties, counters, requests, .. } = self;
