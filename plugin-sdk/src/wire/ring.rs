@@ -160,9 +160,13 @@ mod tests {
         let (tell_child, child_hears) = sync_channel(64);
         let sends = std::thread::spawn(move || {
             for number in (0..COUNT).map(|n| begin.wrapping_add(n)) {
-                while number.wrapping_sub(child.taken()) == SLOTS {
+                loop {
+                    // Waits for more than it has seen to be too few, and for no more than that.
                     let known = child.taken();
-                    if !child.await_taken(known) && known == child.taken() {
+                    if number.wrapping_sub(known) < SLOTS {
+                        break;
+                    }
+                    if !child.await_taken(known) {
                         told(&child_hears, "the child is told of slots that were taken");
                     }
                 }
